@@ -1,0 +1,83 @@
+"""Layer-pruned, distilled multimodal retrievers: the public functions and their settings.
+
+Everything is imported on first use, so that `import puma_cli` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from puma_cli.version import __version__
+
+if TYPE_CHECKING:
+    from puma_cli.checkpoint.inspection import inspect_folder
+    from puma_cli.config.settings import (
+        AnalyzeSettings,
+        DemoSettings,
+        DistillSettings,
+        EvaluateSettings,
+        PruneSettings,
+    )
+    from puma_cli.data.scenes.dataset import make_scenes
+    from puma_cli.demo.stages import run_demo
+    from puma_cli.distillation.distill import distill
+    from puma_cli.errors import PumaError
+    from puma_cli.evaluation.comparison import compare
+    from puma_cli.evaluation.evaluate import evaluate
+    from puma_cli.models.embedder import load
+    from puma_cli.profiling.analyze import analyze
+    from puma_cli.progress import Reporter
+    from puma_cli.pruning.prune import prune
+
+_HOMES = {
+    "analyze": "puma_cli.profiling.analyze",
+    "prune": "puma_cli.pruning.prune",
+    "distill": "puma_cli.distillation.distill",
+    "evaluate": "puma_cli.evaluation.evaluate",
+    "compare": "puma_cli.evaluation.comparison",
+    "load": "puma_cli.models.embedder",
+    "inspect_folder": "puma_cli.checkpoint.inspection",
+    "make_scenes": "puma_cli.data.scenes.dataset",
+    "run_demo": "puma_cli.demo.stages",
+    "AnalyzeSettings": "puma_cli.config.settings",
+    "PruneSettings": "puma_cli.config.settings",
+    "DistillSettings": "puma_cli.config.settings",
+    "EvaluateSettings": "puma_cli.config.settings",
+    "DemoSettings": "puma_cli.config.settings",
+    "PumaError": "puma_cli.errors",
+    "Reporter": "puma_cli.progress",
+}
+
+__all__ = [
+    "AnalyzeSettings",
+    "DemoSettings",
+    "DistillSettings",
+    "EvaluateSettings",
+    "PruneSettings",
+    "PumaError",
+    "Reporter",
+    "__version__",
+    "analyze",
+    "compare",
+    "distill",
+    "evaluate",
+    "inspect_folder",
+    "load",
+    "make_scenes",
+    "prune",
+    "run_demo",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
