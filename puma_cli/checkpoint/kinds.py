@@ -1,0 +1,68 @@
+"""Telling what kind of thing a folder holds, from the names in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from puma_cli.checkpoint.layout import CONFIG, LAYOUT, PROVENANCE
+
+STOCK: Final = "checkpoint"
+PRUNED: Final = "pruned checkpoint"
+DISTILLED: Final = "distilled checkpoint"
+UNFINISHED: Final = "unfinished training"
+DATA: Final = "data set"
+PROFILE: Final = "profile"
+SCORES: Final = "scores"
+COMPARISON: Final = "comparison"
+DEMO: Final = "demo"
+UNKNOWN: Final = "unknown"
+
+CHECKPOINTS: Final = frozenset({STOCK, PRUNED, DISTILLED})
+
+_BY_COMMAND: Mapping[str, str] = {
+    "prune": PRUNED,
+    "distill": DISTILLED,
+    "analyze": PROFILE,
+    "evaluate": SCORES,
+    "eval": SCORES,
+    "compare": COMPARISON,
+    "demo": DEMO,
+    "run_demo": DEMO,
+    "make_scenes": DATA,
+    "scenes": DATA,
+    "data scenes": DATA,
+}
+
+
+def tell_kind(folder: Path) -> str:
+    """Return the kind of `folder`: what its `puma.json` says, or what its files look like."""
+    kind = _BY_COMMAND.get(_command(folder), "")
+    if (folder / LAYOUT.training).is_dir():
+        # The state lives there until the last step, also once a first best model is at the top.
+        return UNFINISHED
+    if kind in CHECKPOINTS and not (folder / CONFIG).is_file():
+        return UNFINISHED if kind == DISTILLED else UNKNOWN
+    if kind:
+        return kind
+    for name, of in (
+        (CONFIG, STOCK),
+        (LAYOUT.profile, PROFILE),
+        (LAYOUT.scores, SCORES),
+        (LAYOUT.demo_page, DEMO),
+    ):
+        if (folder / name).is_file():
+            return of
+    if any((folder / room).is_dir() for room in (LAYOUT.queries, LAYOUT.pools)):
+        return DATA
+    return UNKNOWN
+
+
+def _command(folder: Path) -> str:
+    try:
+        content = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return str(content.get("command", "")) if isinstance(content, dict) else ""

@@ -1,0 +1,59 @@
+"""The names of the files that a folder of this project can hold, in one frozen place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Layout:
+    """File and folder names inside a checkpoint, a data set, a profile or a score folder."""
+
+    config: str = "config.json"
+    weights: str = "model.safetensors"
+    index: str = "model.safetensors.index.json"
+    embedder: str = "embedder.json"
+    provenance: str = "puma.json"
+    card: str = "README.md"
+    chat_template: str = "chat_template.jinja"
+    tokenizer: str = "tokenizer.json"
+    tokenizer_config: str = "tokenizer_config.json"
+    image_processor: str = "preprocessor_config.json"
+    processor: str = "processor_config.json"
+    training: str = "training"
+    last: str = "last"
+    log: str = "log.jsonl"
+    profile: str = "profile.json"
+    scores: str = "scores.json"
+    queries: str = "query"
+    pools: str = "cand_pool"
+    qrels: str = "qrels"
+    instructions: str = "instructions"
+    demo_page: str = "demo.html"
+
+
+LAYOUT: Final = Layout()
+
+CONFIG: Final = LAYOUT.config
+WEIGHTS: Final = LAYOUT.weights
+INDEX: Final = LAYOUT.index
+EMBEDDER: Final = LAYOUT.embedder
+PROVENANCE: Final = LAYOUT.provenance
+CARD: Final = LAYOUT.card
+CHAT_TEMPLATE: Final = LAYOUT.chat_template
+PROFILE: Final = LAYOUT.profile
+SCORES: Final = LAYOUT.scores
+TRAINING: Final = LAYOUT.training
+
+# What a loader of the hub's formats reads beside the weights, and nothing that runs code.
+DOWNLOADED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+# Weights that only unpickling opens.
+PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def shard_name(number: int, count: int) -> str:
+    """Return the file name of weight shard `number` (1 to `count`) of `count`."""
+    if count == 1:
+        return WEIGHTS
+    return f"model-{number:05d}-of-{count:05d}.safetensors"

@@ -1,0 +1,212 @@
+"""Writing results so that a name either holds the whole result or is not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from puma_cli.checkpoint.layout import PROVENANCE, TRAINING
+from puma_cli.errors import NumericError, OutputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextmanager
+def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary sibling of `path` to write in, and rename it into place on success.
+
+    On any failure, an interruption included, the temporary folder is removed and `path` is as before.
+
+    Args:
+        path: the final folder; absent or empty, unless `overwrite`.
+        overwrite: replace a folder with content, if this project wrote it.
+
+    Raises:
+        OutputError: the folder is taken or cannot be written, or the disk is full.
+    """
+    target = Path(path).resolve()
+    check_free(path, overwrite)
+    created = _make_parents(target.parent)
+    draft = target.parent / f".{target.name}.partial-{secrets.token_hex(4)}"
+    done = False
+    try:
+        with explained_writes(path):
+            draft.mkdir()
+            yield draft
+            _open_permissions(draft)
+            _sync_folder(draft)
+            check_free(path, overwrite)
+            _put_in_place(draft, target)
+            done = True
+    finally:
+        if not done:
+            shutil.rmtree(draft, ignore_errors=True)
+            for parent in created:
+                with suppress(OSError):
+                    parent.rmdir()
+
+
+def check_free(path: str | Path, overwrite: bool = False) -> None:
+    """Raise OutputError unless a result may be written to the folder `path`; touch nothing."""
+    target = Path(path).resolve()
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise OutputError(
+            f"The output folder `{path}` is a file.",
+            hint="Give another folder with --output-dir.",
+        )
+    if target == Path.cwd():
+        raise OutputError(
+            f"The output folder `{path}` is the current folder.",
+            cause="Results are moved into place as a whole, which would pull it from under the shell.",
+            hint="Name a new folder with --output-dir.",
+        )
+    if not any(target.iterdir()):
+        return
+    if not overwrite:
+        raise OutputError(
+            f"The output folder `{path}` is not empty.",
+            hint="Choose another --output-dir, or replace it with --overwrite.",
+        )
+    if not any((target / name).exists() for name in (PROVENANCE, TRAINING)):
+        # A slip such as `--output-dir ~ --overwrite` must not cost anybody their files.
+        raise OutputError(
+            f"The output folder `{path}` was not written by puma, so it is not overwritten.",
+            cause=f"It holds no {PROVENANCE}.",
+            hint="Choose another --output-dir, or remove that folder yourself.",
+        )
+
+
+@contextmanager
+def explained_writes(path: str | Path) -> Iterator[None]:
+    """Turn a full disk or a refused write below `path` into an OutputError that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _disk_full(path, error) from error
+        if error.errno in _REFUSED and _concerns(error, Path(path).resolve().parent):
+            raise _not_writable(path, error) from error
+        raise
+    except Exception as error:
+        # safetensors reports a failed write with an exception of its own.
+        if "No space left on device" in str(error):
+            raise _disk_full(path, error) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    draft = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    try:
+        with explained_writes(path):
+            with draft.open("w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` to `path` as indented JSON, whole or not at all.
+
+    Raises:
+        NumericError: a number in it is not finite, which JSON cannot say.
+        OutputError: the file cannot be written.
+    """
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise NumericError(
+            f"`{path.name}` would hold a number that is not finite.", cause=str(error)
+        ) from error
+    write_text(path, text + "\n")
+
+
+def _make_parents(folder: Path) -> list[Path]:
+    """Make `folder` with its parents; return the new ones, deepest first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"The output folder cannot be made: `{folder}` is a file.",
+            hint="Give another folder with --output-dir.",
+        )
+    made: list[Path] = []
+    try:
+        for parent in reversed(missing):
+            with explained_writes(parent):
+                parent.mkdir(exist_ok=True)
+            made.insert(0, parent)
+    except BaseException:
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+    return made
+
+
+def _put_in_place(draft: Path, target: Path) -> None:
+    """Rename `draft` to `target`; an old `target` goes only after the new one stands."""
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = target.parent / f".{target.name}.old-{secrets.token_hex(4)}"
+    target.rename(old)
+    try:
+        draft.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _open_permissions(folder: Path) -> None:
+    """Give weight files the permissions of any other file: safetensors writes mode 0600."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*.safetensors"):
+        if not file.is_symlink():
+            file.chmod(mode)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Ask the system to put the folder's entries on the disk, where it can be asked."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _concerns(error: OSError, folder: Path) -> bool:
+    name = error.filename
+    return isinstance(name, str | os.PathLike) and Path(name).resolve().is_relative_to(folder)
+
+
+def _disk_full(path: str | Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"`{path}` cannot be written: the disk is full.",
+        cause=str(error),
+        hint="Free some space or choose another disk with --output-dir; nothing was left behind.",
+    )
+
+
+def _not_writable(path: str | Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"`{path}` cannot be written: {error.strerror}.",
+        hint="Choose a folder you may write to.",
+    )
