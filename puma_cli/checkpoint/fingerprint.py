@@ -25,9 +25,9 @@ def fingerprint(folder: str | Path) -> str:
     """Return `sampled-sha256:...` of a folder, in milliseconds whatever its size.
 
     For a checkpoint it covers the config and embedder settings, every safetensors header, the sizes
-    of all files at the top and four windows of 256 bytes of each tensor, at fixed places. For a data
-    set in the M-BEIR layout it covers names, sizes and windows of its text files, not its images;
-    for any other folder, those of the JSON and text files at its top.
+    of all files at the top and four windows of 256 bytes of each tensor, at fixed places. For a
+    data set in the M-BEIR layout it covers names, sizes and windows of its text files, not its
+    images; for any other folder, those of the JSON and text files at its top.
 
     Raises:
         CheckpointError: the weights cannot be read.

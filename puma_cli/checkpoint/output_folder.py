@@ -23,7 +23,8 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary sibling of `path` to write in, and rename it into place on success.
 
-    On any failure, an interruption included, the temporary folder is removed and `path` is as before.
+    On any failure, an interruption included, the temporary folder is removed and `path` is as it
+    was before.
 
     Args:
         path: the final folder; absent or empty, unless `overwrite`.
@@ -67,7 +68,7 @@ def check_free(path: str | Path, overwrite: bool = False) -> None:
     if target == Path.cwd():
         raise OutputError(
             f"The output folder `{path}` is the current folder.",
-            cause="Results are moved into place as a whole, which would pull it from under the shell.",
+            cause="A result is moved into place as a whole, which would pull it from under the shell.",
             hint="Name a new folder with --output-dir.",
         )
     if not any(target.iterdir()):
@@ -113,7 +114,7 @@ def write_text(path: Path, text: str) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(draft, path)
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 

@@ -132,7 +132,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as JSON can hold it: dataclasses as objects, tuples as lists, paths as text."""
+    """Return `value` as JSON can hold it: dataclasses as objects, paths as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
