@@ -1,0 +1,132 @@
+"""What every command does around its one library call: settings, progress, failures, exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import typer
+
+from puma_cli.cli.console_reporter import BarReporter, choose_reporter
+from puma_cli.cli.messages import FAILED, Terminated, explain
+from puma_cli.cli.output import Mode, Outcome, Output, complain
+from puma_cli.progress import Reporter
+
+S = TypeVar("S")
+
+
+class Session:
+    """One run of a command.
+
+    Args:
+        params: the command's parameters by name, as typed; None means not given.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self.params = dict(params)
+        mode: Mode = (
+            "json" if params.get("json_output") else "quiet" if params.get("quiet") else "human"
+        )
+        self.output = Output(mode)
+        self.reporter: Reporter = choose_reporter(quiet=mode == "quiet")
+
+    def settings(
+        self,
+        cls: type[S],
+        *,
+        nested: Mapping[str, str] | None = None,
+        complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    ) -> S:
+        """Return the command's settings; with `--print-config`, print them and stop here.
+
+        Args:
+            nested: dotted settings by the parameter that sets them.
+            complete: see `load_settings`.
+        """
+        from puma_cli.config.loading import load_settings, paths_of
+
+        names = dict(zip(paths_of(cls), paths_of(cls), strict=True)) | dict(nested or {})
+        settings = load_settings(
+            cls,
+            config=self.params.get("config"),
+            overrides=self.params.get("overrides") or (),
+            flags={names[key]: value for key, value in self.params.items() if key in names},
+            complete=complete,
+        )
+        if self.params.get("print_config"):
+            self._print_config(settings)
+            raise typer.Exit(0)
+        return settings
+
+    def finish(self, outcome: Outcome) -> None:
+        """Print the command's result."""
+        self.close()
+        self.output.emit(outcome)
+
+    def on_interrupt(self, hint: str) -> None:
+        """Say `hint`, the next step, if the user interrupts the run."""
+        self.params["_after_interrupt"] = hint
+
+    def close(self) -> None:
+        """Take progress bars off the screen."""
+        if isinstance(self.reporter, BarReporter):
+            self.reporter.close()
+
+    def _print_config(self, settings: Any) -> None:
+        from puma_cli.checkpoint.provenance import to_plain
+
+        plain = to_plain(settings)
+        if self.output.mode == "json":
+            self.output.emit(Outcome(value="", payload=plain))
+            return
+        import yaml
+
+        self.output.text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+
+@contextmanager
+def session(ctx: typer.Context) -> Iterator[Session]:
+    """Run a command's body; every failure becomes a message and an exit code.
+
+    Raises:
+        typer.Exit: with the code of the failure.
+    """
+    run = Session(ctx.params)
+    try:
+        with _terminable():
+            yield run
+    except (typer.Exit, BrokenPipeError):
+        run.close()
+        raise
+    except BaseException as error:
+        run.close()
+        if isinstance(error, (SystemExit, GeneratorExit)):
+            raise
+        if run.params.get("debug"):
+            traceback.print_exc()
+        message = explain(error, run.params)
+        complain(str(message))
+        raise typer.Exit(message.exit_code or FAILED) from error
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that state is saved and drafts are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        sys.stderr.flush()

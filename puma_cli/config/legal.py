@@ -1,0 +1,145 @@
+"""Which values each setting may take, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from puma_cli.config.suggestion import did_you_mean
+from puma_cli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class _Range:
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+
+    def __call__(self, value: Any) -> str:
+        too_low = self.low is not None and (value <= self.low if self.open_low else value < self.low)
+        too_high = self.high is not None and (
+            value >= self.high if self.open_high else value > self.high
+        )
+        return str(self) if too_low or too_high else ""
+
+    def __str__(self) -> str:
+        parts = []
+        if self.low is not None:
+            parts.append(f"{'more than' if self.open_low else 'at least'} {self.low:g}")
+        if self.high is not None:
+            parts.append(f"{'less than' if self.open_high else 'at most'} {self.high:g}")
+        return "must be " + " and ".join(parts)
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    choices: tuple[str, ...]
+
+    def __call__(self, value: Any) -> str:
+        for item in value if isinstance(value, tuple) else (value,):
+            if item not in self.choices:
+                near = did_you_mean(item, self.choices)
+                return " ".join(filter(None, (f"must be one of {', '.join(self.choices)}", near)))
+        return "" if value else "must not be empty"
+
+
+_POSITIVE = _Range(low=0, open_low=True)
+_NOT_NEGATIVE = _Range(low=0)
+_COUNT = _Range(low=1)
+_SPLITS = _OneOf(("train", "val", "test"))
+_DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+# Keyed by the settings class's name and the field: classes differ in what a name may mean.
+_SHARED: dict[str, Callable[[Any], str]] = {
+    "limit": _COUNT,
+    "batch_size": _COUNT,
+    "dtype": _OneOf(_DTYPES),
+    "seed": _Range(low=0, high=2**32 - 1),
+    "split": _SPLITS,
+    "retention": _Range(low=0, high=1, open_low=True),
+    "keep": _COUNT,
+    "k": _COUNT,
+    "pools": _OneOf(("local", "union")),
+    "stop_after": _POSITIVE,
+}
+_OWN: dict[str, dict[str, Callable[[Any], str]]] = {
+    "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
+    "BatchSettings": {
+        "size": _Range(low=2),
+        "grouping": _OneOf(("mixed", "task", "neighbours")),
+        "instruction": _OneOf(("first", "seeded")),
+    },
+    "LossSettings": {
+        "contrastive": _OneOf(("info_nce", "mac")),
+        "contrastive_weight": _NOT_NEGATIVE,
+        "temperature": _POSITIVE,
+        "decay": _NOT_NEGATIVE,
+        "mse": _NOT_NEGATIVE,
+        "cosine": _NOT_NEGATIVE,
+        "similarity": _NOT_NEGATIVE,
+    },
+    "LoraSettings": {
+        "rank": _NOT_NEGATIVE,
+        "alpha": _COUNT,
+        "dropout": _Range(low=0, high=1, open_high=True),
+    },
+    "OptimizerSettings": {
+        "learning_rate": _POSITIVE,
+        "first_layer_scale": _NOT_NEGATIVE,
+        "warmup": _Range(low=0, high=1, open_high=True),
+        "floor": _Range(low=0, high=1),
+        "beta1": _Range(low=0, high=1, open_high=True),
+        "beta2": _Range(low=0, high=1, open_high=True),
+        "eps": _POSITIVE,
+        "weight_decay": _NOT_NEGATIVE,
+        "clip": _POSITIVE,
+    },
+    "TrainSettings": {
+        "steps": _COUNT,
+        "epochs": _POSITIVE,
+        "validate_every": _COUNT,
+        "validation_limit": _COUNT,
+        "save_dtype": _OneOf(_DTYPES),
+    },
+    "FreshSettings": {
+        "vocabulary": _Range(low=300),
+        **dict.fromkeys(
+            (
+                "hidden_size",
+                "layers",
+                "heads",
+                "key_value_heads",
+                "intermediate_size",
+                "vision_size",
+                "vision_layers",
+                "vision_heads",
+                "patch_size",
+                "merge_size",
+                "image_size",
+            ),
+            _COUNT,
+        ),
+    },
+}
+
+
+def check_settings(settings: Any, prefix: str = "") -> None:
+    """Refuse settings with a value outside its legal range.
+
+    Raises:
+        ConfigError: names the setting, the value and the range.
+    """
+    own = _OWN.get(type(settings).__name__, {})
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        name = prefix + field.name
+        if is_dataclass(value):
+            check_settings(value, f"{name}.")
+            continue
+        rule = own.get(field.name) or _SHARED.get(field.name)
+        complaint = rule(value) if rule is not None and value is not None else ""
+        if complaint:
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            raise ConfigError(f"{name} = {shown} is not possible: it {complaint}")

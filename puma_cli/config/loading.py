@@ -1,0 +1,153 @@
+"""Settings from a recipe or file, `--set a.b=v` and flags, the later the stronger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, get_type_hints
+
+from puma_cli.config.coercion import coerce, parse_text
+from puma_cli.config.legal import check_settings
+from puma_cli.config.recipe import read_config
+from puma_cli.config.suggestion import did_you_mean
+from puma_cli.errors import ConfigError
+
+S = TypeVar("S")
+Tree = dict[str, Any]
+
+
+def load_settings(
+    cls: type[S],
+    *,
+    config: str | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> S:
+    """Build settings of type `cls` from a configuration, overrides and flags.
+
+    Args:
+        cls: a frozen dataclass of `puma_cli.config.settings`.
+        config: name of a shipped recipe, or a YAML file.
+        overrides: assignments such as `loss.temperature=0.03`, stronger than `config`.
+        flags: values by field, dotted for nested ones, strongest; None means not given.
+        complete: given what was said so far, returns values for fields nobody set.
+
+    Raises:
+        ConfigError: an unknown key, an illegal value, or a required setting that is missing.
+    """
+    tree: Tree = {}
+    if config is not None:
+        _merge(cls, tree, read_config(config), origin=f"in {config}")
+    for assignment in overrides:
+        key, text = _split(assignment)
+        _place(cls, tree, key, text, origin="in --set", is_text=True)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _place(cls, tree, key, value, origin="on the command line")
+    if complete is not None:
+        for key, value in complete(tree).items():
+            if key not in tree:
+                _place(cls, tree, key, value, origin="by default")
+    settings = _build(cls, tree)
+    check_settings(settings)
+    return settings
+
+
+def paths_of(cls: type, prefix: str = "") -> list[str]:
+    """Return every key of a settings class, nested ones dotted."""
+    found = []
+    for name, annotation in get_type_hints(cls).items():
+        if is_dataclass(annotation):
+            found += paths_of(annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _split(assignment: str) -> tuple[str, str]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(
+            f"--set {assignment!r} is no assignment",
+            hint="Write it as --set name=value, for instance --set loss.temperature=0.03",
+        )
+    return key.strip(), text.strip()
+
+
+def _merge(cls: type, tree: Tree, given: Mapping[str, Any], origin: str, prefix: str = "") -> None:
+    hints = get_type_hints(_class_at(cls, prefix))
+    for key, value in given.items():
+        path = f"{prefix}{key}"
+        if is_dataclass(hints.get(key)) and isinstance(value, Mapping):
+            _merge(cls, tree, value, origin, prefix=f"{path}.")
+        else:
+            _place(cls, tree, path, value, origin)
+
+
+def _class_at(cls: type, prefix: str) -> Any:
+    for part in prefix.split(".")[:-1]:
+        cls = get_type_hints(cls)[part]
+    return cls
+
+
+def _place(
+    cls: type, tree: Tree, path: str, value: Any, origin: str, is_text: bool = False
+) -> None:
+    """Put `value`, checked against its field's type, at the dotted `path` of `tree`."""
+    here: Any = cls
+    *parents, leaf = path.split(".")
+    for part in parents:
+        here = get_type_hints(here).get(part)
+        if not is_dataclass(here):
+            raise _unknown(cls, path, origin)
+        tree = tree.setdefault(part, {})
+    annotation = get_type_hints(here).get(leaf)
+    if annotation is None:
+        raise _unknown(cls, path, origin)
+    if is_dataclass(annotation):
+        inner = ", ".join(field.name for field in fields(annotation))
+        raise ConfigError(
+            f"{path} {origin} holds several settings and cannot be {value!r}",
+            hint=f"Set one of them, such as {path}.{inner.split(', ')[0]}. There are: {inner}",
+        )
+    name = f"{path} {origin}"
+    tree[leaf] = parse_text(value, annotation, name) if is_text else coerce(value, annotation, name)
+
+
+def _unknown(cls: type, path: str, origin: str) -> ConfigError:
+    known = paths_of(cls)
+    return ConfigError(
+        f"Unknown setting {path!r} {origin}",
+        hint=did_you_mean(path, known) or "Known settings: " + ", ".join(known),
+    )
+
+
+def _build(cls: type[S], tree: Tree) -> S:
+    values = {}
+    for name, annotation in get_type_hints(cls).items():
+        if is_dataclass(annotation):
+            values[name] = _build(annotation, tree.get(name, {}))  # type: ignore[arg-type]
+        elif name in tree:
+            values[name] = tree[name]
+    missing = [
+        field.name
+        for field in fields(cls)  # type: ignore[arg-type]
+        if field.name not in values
+        and field.default is MISSING
+        and field.default_factory is MISSING
+    ]
+    if missing:
+        named = [_spelling(name) for name in missing]
+        raise ConfigError(
+            f"Missing: {', '.join(named)}",
+            hint="Give it on the command line, with --set, or in a file passed to --config.",
+        )
+    return cls(**values)
+
+
+def _spelling(field: str) -> str:
+    """Name a required field as one types it: positional arguments in capitals, options with dashes."""
+    if field in {"model", "student"}:
+        return field.upper()
+    return "--" + field.replace("_", "-")

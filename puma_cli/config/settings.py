@@ -1,0 +1,238 @@
+"""What each command can be asked to do: one frozen dataclass per command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class AnalyzeSettings:
+    """Settings of `puma analyze`.
+
+    Args:
+        model: folder, `puma-mini` or hub `id@revision`.
+        data: folder in the M-BEIR layout.
+        output_dir: folder for the profile and its report.
+        split: `val` or `test`; choices belong on `val`.
+        tasks: glob over task names, such as `*_task0`.
+        limit: at most this many queries of each task (>= 1), or all.
+        retention: the share of the full model's score (0 to 1] that the recommended depth must keep.
+    """
+
+    model: str
+    data: Path
+    output_dir: Path
+    split: str = "val"
+    tasks: str = "*"
+    limit: int | None = None
+    retention: float = 0.9
+    batch_size: int = 128
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """Settings of `puma prune`; exactly one of `keep`, `layers` and `profile` says what stays.
+
+    Args:
+        keep: the number of first decoder layers to keep (1 to the model's depth).
+        layers: a list such as `0-2,11`, in ascending order.
+        profile: folder of an analysis, whose recommended depth is taken.
+        verify: prove that the written folder computes `norm(h[k])` of the parent.
+    """
+
+    model: str
+    output_dir: Path
+    keep: int | None = None
+    layers: str | None = None
+    profile: Path | None = None
+    verify: bool = True
+    dry_run: bool = False
+    device: str = "cpu"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """Settings of `puma eval`.
+
+    Args:
+        pools: `local` (the task's own candidates) and/or `union` (all candidates of the split).
+        instruction: `first` for each data set's first prompt, or `seeded` for one of its prompts
+            drawn per query from `seed`.
+        limit: at most this many queries of each task (>= 1); the result is then marked partial.
+        k: the data set's own K, reported beside 1, 5 and 10.
+    """
+
+    model: str
+    data: Path
+    output_dir: Path
+    split: str = "test"
+    tasks: str = "*"
+    pools: tuple[str, ...] = ("local", "union")
+    instruction: str = "first"
+    limit: int | None = None
+    k: int = 5
+    batch_size: int = 128
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class FreshSettings:
+    """The architecture of a model that starts from nothing: a small stock Qwen2-VL.
+
+    Args:
+        vocabulary: size of the byte-level BPE vocabulary, special tokens included (>= 300).
+        image_size: side in pixels that images are brought to at most, a multiple of
+            `patch_size * merge_size`.
+    """
+
+    hidden_size: int = 192
+    layers: int = 12
+    heads: int = 4
+    key_value_heads: int = 2
+    intermediate_size: int = 512
+    vocabulary: int = 1024
+    vision_size: int = 96
+    vision_layers: int = 3
+    vision_heads: int = 4
+    patch_size: int = 14
+    merge_size: int = 2
+    image_size: int = 56
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and temperatures of the training loss.
+
+    Args:
+        contrastive: `info_nce` or `mac` (the modality-adaptive loss).
+        contrastive_weight: weight of the contrastive term (>= 0).
+        temperature: softmax temperature tau (> 0).
+        decay: decay of the hard temperature of `mac` (>= 0).
+        symmetric: add the candidate-to-query direction.
+        mse: weight of E||h_t - h_s||^2 on un-normalised post-norm states (>= 0).
+        cosine: weight of 1 - cos(h_t, h_s) (>= 0).
+        similarity: weight of the KL divergence between the teacher's and the student's
+            distributions over the batch's candidates (>= 0).
+    """
+
+    contrastive: str = "info_nce"
+    contrastive_weight: float = 1.0
+    temperature: float = 0.05
+    decay: float = 0.5
+    symmetric: bool = False
+    mse: float = 0.0
+    cosine: float = 0.0
+    similarity: float = 0.0
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters on the decoder's linear layers; `rank` 0 trains the weights themselves."""
+
+    rank: int = 0
+    alpha: int = 256
+    dropout: float = 0.05
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW under a warm-up and a cosine decay.
+
+    Args:
+        learning_rate: peak learning rate (> 0).
+        first_layer_scale: factor on the learning rate of decoder layer 0 (paper: 0.5).
+        warmup: share of the steps spent warming up [0, 1).
+        floor: final learning rate as a share of the peak [0, 1].
+        clip: largest gradient norm (> 0).
+    """
+
+    learning_rate: float = 2e-4
+    first_layer_scale: float = 1.0
+    warmup: float = 0.03
+    floor: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.98
+    eps: float = 1e-7
+    weight_decay: float = 0.0
+    clip: float = 1.0
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How training batches are drawn.
+
+    Args:
+        size: queries in a batch (>= 2); each brings one positive candidate.
+        grouping: `mixed` (all tasks in a batch), `task` (one task a batch) or `neighbours` (one task
+            a batch, filled with queries whose positives are hard negatives of one another).
+        instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
+            always takes the first.
+    """
+
+    size: int = 96
+    grouping: str = "mixed"
+    instruction: str = "seeded"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Length, rhythm and precision of a training.
+
+    Args:
+        steps: optimizer steps (>= 1), or None to derive them from `epochs`.
+        epochs: passes over the training queries (> 0).
+        validate_every: steps between two validations and saves of state (>= 1).
+        validation_limit: queries of each task used for validation (>= 1).
+        freeze_vision: keep the vision tower and its merger as they are.
+        train_embeddings: train the token embedding table (full training only).
+        save_dtype: dtype of the written weights: `float32`, `float16`, `bfloat16` or `auto`.
+    """
+
+    steps: int | None = None
+    epochs: float = 2.0
+    validate_every: int = 100
+    validation_limit: int = 100
+    freeze_vision: bool = True
+    train_embeddings: bool = False
+    save_dtype: str = "auto"
+
+
+@dataclass(frozen=True)
+class DistillSettings:
+    """Settings of `puma distill`.
+
+    Args:
+        student: folder of a pruned checkpoint, or `fresh` for a newly initialised model.
+        teacher: the model at full depth, or `none` for contrastive training alone.
+        data: folder in the M-BEIR layout, with a training split.
+        output_dir: folder for the trained model; training state lives below it until the end.
+        resume: go on from the state in `output_dir`.
+        stop_after: stop cleanly, with state saved, after this many minutes (> 0).
+    """
+
+    student: str
+    data: Path
+    output_dir: Path
+    teacher: str = "none"
+    fresh: FreshSettings = field(default_factory=FreshSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    tasks: str = "*"
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+    stop_after: float | None = None
+    resume: bool = False
+    overwrite: bool = False
