@@ -1,0 +1,99 @@
+"""Families of near twins: the scenes a data set is filled with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from puma_cli.data.scenes.changes import edits_to, rebindings
+from puma_cli.data.scenes.compositions import split_of
+from puma_cli.data.scenes.scene import Scene, all_scenes
+from puma_cli.errors import ConfigError
+
+REBINDINGS = 3
+# A target with fewer twins would let a bag of attributes guess it half of the time.
+KINDS = ("background", "size", "move", "colour", "shape")
+
+
+# Near twins; the first is the one the others were made around.
+Family = tuple[Scene, ...]
+
+
+class Plan(NamedTuple):
+    """Which scenes a data set holds.
+
+    Args:
+        train: families of training scenes, no scene in two of them.
+        targets: target scenes by split ("val", "test").
+        pool: the candidates of val and test, unique, in order.
+    """
+
+    train: list[Family]
+    targets: dict[str, list[Scene]]
+    pool: list[Scene]
+
+
+def twins(scene: Scene, rng: Random, allowed: Callable[[Scene], bool]) -> list[Scene]:
+    """Draw a family around `scene`: rebindings of its bag and one neighbour for each kind of change."""
+    found = dict.fromkeys(rebindings(scene)[:REBINDINGS])
+    edits = edits_to(scene)
+    for kind in KINDS:
+        choices = [edit.source for edit in edits[kind] if allowed(edit.source)]
+        if choices:
+            found[rng.choice(choices)] = None
+    return list(found)
+
+
+def make_plan(seed: int, train_scenes: int, test_targets: int, val_targets: int) -> Plan:
+    """Choose the scenes of a data set.
+
+    Raises:
+        ConfigError: a size is below 1 or asks for more scenes than there are.
+    """
+    by_split: dict[str, list[Scene]] = {"train": [], "val": [], "test": []}
+    for scene in all_scenes():
+        by_split[split_of(scene)].append(scene)
+    sizes = {"val": val_targets, "test": test_targets}
+    rng = Random(f"{seed}:plan")
+    train = _train_families(by_split["train"], train_scenes, rng)
+    targets: dict[str, list[Scene]] = {}
+    pool: dict[Scene, None] = {}
+    for split, size in sizes.items():
+        able = [scene for scene in by_split[split] if len(rebindings(scene)) >= REBINDINGS]
+        _check_size(f"{split}_targets", size, len(able))
+        targets[split] = rng.sample(able, size)
+        for target in targets[split]:
+            pool[target] = None
+            pool.update(dict.fromkeys(twins(target, rng, lambda _: True)))
+    # Shuffled, so that the place in the pool says nothing of who is a target.
+    shuffled = list(pool)
+    rng.shuffle(shuffled)
+    return Plan(train, targets, shuffled)
+
+
+def _train_families(scenes: list[Scene], size: int, rng: Random) -> list[Family]:
+    _check_size("train_scenes", size, len(scenes))
+    rng.shuffle(scenes)
+    families: list[Family] = []
+    used: set[Scene] = set()
+    for centre in scenes:
+        if centre in used:
+            continue
+        drawn = twins(centre, rng, lambda scene: split_of(scene) == "train")
+        members = [centre, *(scene for scene in drawn if scene not in used)]
+        members = members[: size - len(used)]
+        used.update(members)
+        families.append(tuple(members))
+        if len(used) == size:
+            break
+    return families
+
+
+def _check_size(name: str, size: int, most: int) -> None:
+    if not 1 <= size <= most:
+        raise ConfigError(
+            f"{name} is {size}; there can be 1 to {most}.",
+            cause="Scenes are never repeated, and compositions are held out.",
+            hint=f"Choose {name} between 1 and {most}.",
+        )
