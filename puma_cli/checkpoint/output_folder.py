@@ -68,7 +68,7 @@ def check_free(path: str | Path, overwrite: bool = False) -> None:
     if target == Path.cwd():
         raise OutputError(
             f"The output folder `{path}` is the current folder.",
-            cause="A result is moved into place as a whole, which would pull it from under the shell.",
+            cause="A result replaces its folder as a whole, which would pull it from under you.",
             hint="Name a new folder with --output-dir.",
         )
     if not any(target.iterdir()):
