@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import NamedTuple
 
-from puma_cli.data.scenes.scene import Scene, Thing
+from puma_cli.data.scenes.scene import Scene
 from puma_cli.data.scenes.vocabulary import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
 
@@ -35,9 +35,7 @@ class Change(NamedTuple):
             relation = "left" if self.value in ("left", "right") else "above"
             return Scene(first, second, relation, scene.background)
         changed = subject._replace(**{self.kind: self.value})
-        if subject is scene.first:
-            return scene._replace(first=changed)
-        return scene._replace(second=changed)
+        return scene.with_thing(subject, changed)
 
 
 class Edit(NamedTuple):
@@ -67,10 +65,9 @@ def edits_to(target: Scene) -> dict[str, list[Edit]]:
     }
     for attribute, values in _VALUES.items():
         edits[attribute] = []
-        for place, value in product(("first", "second"), values):
-            thing: Thing = getattr(target, place)
+        for thing, value in product(target.things, values):
             before = thing._replace(**{attribute: value})
-            source = target._replace(**{place: before})
+            source = target.with_thing(thing, before)
             if before != thing and source.is_valid:
                 change = Change(attribute, before.kind, getattr(thing, attribute))
                 edits[attribute].append(Edit(source, change))
@@ -94,14 +91,13 @@ def rebindings(scene: Scene) -> list[Scene]:
     for sizes, colours, places in product((False, True), repeat=3):
         first, second = scene.things
         if colours:
-            first, second = (
-                first._replace(colour=second.colour),
-                second._replace(colour=first.colour),
-            )
+            one, other = first.colour, second.colour
+            first, second = first._replace(colour=other), second._replace(colour=one)
         if sizes:
-            first, second = first._replace(size=second.size), second._replace(size=first.size)
-        other = Scene(first, second, scene.relation, scene.background)
-        if other.is_valid:
-            found[other.reversed() if places else other] = None
+            one, other = first.size, second.size
+            first, second = first._replace(size=other), second._replace(size=one)
+        twin = scene._replace(first=first, second=second)
+        if twin.is_valid:
+            found[twin.reversed() if places else twin] = None
     found.pop(scene, None)
     return list(found)

@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 
 
 def twins(scene: Scene, rng: Random, allowed: Callable[[Scene], bool]) -> list[Scene]:
-    """Draw a family around `scene`: rebindings of its bag and one neighbour for each kind of change."""
+    """Draw near twins of `scene`: rebindings of its bag, and one neighbour per kind of change."""
     found = dict.fromkeys(rebindings(scene)[:REBINDINGS])
     edits = edits_to(scene)
     for kind in KINDS:

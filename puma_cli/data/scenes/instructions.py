@@ -39,10 +39,8 @@ _PROMPTS: dict[int, tuple[str, str, str, str]] = {
 
 def instructions_table() -> str:
     """Return the tab-separated table of instructions, four for each pair of modalities."""
-    header = (
-        "query_modality cand_modality dataset_name dataset_id prompt_1 prompt_2 prompt_3 prompt_4"
-    )
-    lines = [header.split()]
+    header = ["query_modality", "cand_modality", "dataset_name", "dataset_id"]
+    lines = [[*header, "prompt_1", "prompt_2", "prompt_3", "prompt_4"]]
     for task, prompts in _PROMPTS.items():
         said = [f"{prompt[0].upper()}{prompt[1:]}." for prompt in prompts]
         lines.append([*TASK_MODALITIES[task], DATASET, str(DATASET_ID), *said])

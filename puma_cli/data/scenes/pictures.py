@@ -36,7 +36,7 @@ class Pictures:
         return self._write(scene, "neutral", _CANDIDATE_SHADING)
 
     def query(self, scene: Scene) -> str:
-        """Draw `scene` as a query shows it: other places and shades than any candidate's; once only."""
+        """Draw `scene`, once, as queries show it: places and shades are not any candidate's."""
         if scene not in self._queries:
             self._queries[scene] = self._write(scene, "query", _QUERY_SHADING)
         return self._queries[scene]

@@ -56,20 +56,21 @@ class QueryWriter:
 
         Args:
             target: the scene asked for; it is in the pool.
-            twins: scenes of the pool whose candidates become negatives, unless they satisfy the query.
+            twins: scenes of the pool to list as negatives, unless they satisfy the query.
         """
+        edits = self._edits(target)
         for task in TASKS:
-            yield self._row(self._draft(task, target), twins)
+            yield self._row(self._draft(task, target, edits), twins)
 
-    def _draft(self, task: int, target: Scene) -> Draft:
+    def _draft(self, task: int, target: Scene, edits: list[list[Edit]]) -> Draft:
         query_modality, _ = TASK_MODALITIES[task]
         if query_modality == "image":
             return Draft(task, Wish(target), None, target)
         if query_modality == "text":
             wish = self._wish(target)
             return Draft(task, wish, self._word(wish), None)
-        edit = self._edit(target)
-        return Draft(task, Wish(target), ask(edit.change, edit.source, self._rng), edit.source)
+        source, change = self._rng.choice(self._rng.choice(edits))
+        return Draft(task, Wish(target), ask(change, source, self._rng), source)
 
     def _wish(self, target: Scene) -> Wish:
         if self._rng.random() < PARTIAL_SHARE:
@@ -81,25 +82,23 @@ class QueryWriter:
         step = self._rng.randrange(1, PHRASINGS)
         return describe(wish, (self._pool.phrasing(wish.scene) + step) % PHRASINGS)
 
-    def _edit(self, target: Scene) -> Edit:
-        kinds = {
-            kind: [edit for edit in edits if self._may_show(edit.source)]
-            for kind, edits in edits_to(target).items()
-        }
+    def _edits(self, target: Scene) -> list[list[Edit]]:
+        """List the edits that may lead to `target`, grouped by kind."""
+        kinds = [
+            [edit for edit in edits if self._may_show(edit.source)]
+            for edits in edits_to(target).values()
+        ]
         # A source that is a candidate itself is the hardest negative of its query.
-        near = {
-            kind: [edit for edit in edits if edit.source in self._pool]
-            for kind, edits in kinds.items()
-        }
-        choices = [edits for edits in (near if any(near.values()) else kinds).values() if edits]
-        return self._rng.choice(self._rng.choice(choices))
+        near = [[edit for edit in edits if edit.source in self._pool] for edits in kinds]
+        return [edits for edits in (near if any(near) else kinds) if edits]
 
     def _row(self, draft: Draft, twins: Iterable[Scene]) -> dict[str, Any]:
         query_modality, modality = TASK_MODALITIES[draft.task]
         positives = self._pool.satisfying(draft.wish)
         negatives = [s for s in twins if not draft.wish.is_satisfied_by(s)]
         shown = draft.shown
-        if twins and shown in self._pool and shown not in (*negatives, draft.wish.scene):
+        is_new = shown not in (draft.wish.scene, *negatives)
+        if twins and shown and is_new and shown in self._pool:
             negatives.append(shown)
         return {
             "qid": f"{DATASET_ID}:{next(self._numbers)}",

@@ -23,7 +23,10 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """`first` is left of or above `second`; right of and below are the same scene with the things exchanged."""
+    """Two different things, `first` left of or above `second`.
+
+    Right of and below are the same with the things exchanged, so each scene has one form only.
+    """
 
     first: Thing
     second: Thing
@@ -42,9 +45,15 @@ class Scene(NamedTuple):
 
     @property
     def bag(self) -> tuple[tuple[str, ...], ...]:
-        """The attributes without their binding: what a model that ignores word order or places sees."""
+        """The attributes unbound: what a model sees that ignores word order and places."""
         pairs = zip(self.first, self.second, strict=True)
         return *(tuple(sorted(pair)) for pair in pairs), (self.relation,), (self.background,)
+
+    def with_thing(self, thing: Thing, changed: Thing) -> Scene:
+        """Return the scene with `changed` in the place of `thing`."""
+        if thing == self.first:
+            return self._replace(first=changed)
+        return self._replace(second=changed)
 
     def reversed(self) -> Scene:
         """The same things with their places exchanged."""

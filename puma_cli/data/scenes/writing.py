@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 
 
 def write_data_set(root: Path, plan: Plan, seed: int, reporter: Reporter) -> dict[str, int]:
-    """Write every file of the layout below the empty folder `root`; return how much of what there is."""
+    """Write every file of the layout below the empty folder `root`; and count its rows."""
     scenes = [scene for family in plan.train for scene in family]
     train = Pool(scenes, 1, f"{seed}:train")
     held = Pool(plan.pool, train.next_did, f"{seed}:heldout")
