@@ -1,0 +1,76 @@
+"""The profile as a record and as a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from puma_cli.errors import CheckpointError
+from puma_cli.profiling.profile import read_profile, write_profile
+from tests.profiling.examples import SHAPE, profile
+
+
+def test_written_and_read_back_unchanged(tmp_path):
+    made = profile()
+    write_profile(made, tmp_path)
+    assert read_profile(tmp_path) == replace(made, folder=tmp_path)
+
+
+def test_means_over_tasks_and_inputs():
+    made = profile()
+    factors = (1, 1.2, 0.9, 0.8, 1.1, 1, 0.5, 1.25)
+    assert made.mean("hit@1")[4] == pytest.approx(SHAPE[4] * sum(factors) / 8)
+    assert made.retention(12) == 1.0
+    assert made.queries == 1600
+    assert made.angular_to_final(12) == 0.0
+    counts = [replace(entry, count=n) for n, entry in enumerate(made.similarity, start=1)]
+    weighted = sum(n * e.block_influence[3] for n, e in enumerate(made.similarity, start=1)) / 21
+    assert replace(made, similarity=tuple(counts)).block_influence(3) == pytest.approx(weighted)
+
+
+def test_retention_of_a_score_of_zero_is_unknown():
+    made = profile()
+    flat = replace(made.readout[0], scores={"hit@1": (0.0,) * 13})
+    assert replace(made, readout=(flat,)).retention(4) is None
+
+
+def test_absent(tmp_path):
+    with pytest.raises(CheckpointError, match="holds no profile.json") as caught:
+        read_profile(tmp_path)
+    assert "no folder written by" in caught.value.cause
+    with pytest.raises(CheckpointError) as caught:
+        read_profile(tmp_path / "absent")
+    assert "no such folder" in caught.value.cause
+
+
+def damage(content: dict, how: str) -> None:
+    if how == "format":
+        content["format"] = 99
+    elif how == "depth":
+        content["choice"]["k"] = 13
+    elif how == "length":
+        content["parameters"].pop()
+    elif how == "unknown":
+        content["surprise"] = 1
+    elif how == "missing":
+        del content["choice"]
+
+
+@pytest.mark.parametrize("how", ["format", "depth", "length", "unknown", "missing"])
+def test_damaged(tmp_path, how):
+    write_profile(profile(), tmp_path)
+    path = tmp_path / "profile.json"
+    content = json.loads(path.read_text())
+    damage(content, how)
+    path.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_profile(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "null"])
+def test_no_json_object(tmp_path, text):
+    (tmp_path / "profile.json").write_text(text)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_profile(tmp_path)
