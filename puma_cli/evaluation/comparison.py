@@ -1,0 +1,229 @@
+"""Comparing the scores of several models: differences and retention with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from puma_cli.errors import ConfigError, DataError
+from puma_cli.evaluation.bootstrap import (
+    Array,
+    Interval,
+    interval,
+    ratio_interval,
+    resampled_tasks,
+)
+from puma_cli.evaluation.results import LOCAL, Scores, TaskScores
+from puma_cli.evaluation.score_folder import read_scores
+
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model's result on one task, or on the mean of the tasks, beside the reference's.
+
+    Args:
+        score: mean of the metric, 0 to 1, with its 95% interval.
+        difference: the score minus the reference's.
+        retention: the score over the reference's, or None where that is 0.
+        retention_interval: None where the reference scores too rarely to bound the ratio.
+    """
+
+    score: float
+    score_interval: Interval
+    difference: float
+    difference_interval: Interval
+    retention: float | None
+    retention_interval: Interval | None
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One task (or `mean`): its number of queries and one cell for each model."""
+
+    task: str
+    queries: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores of several models on the same queries; the first model is the reference.
+
+    Args:
+        models: the models' names; `folders` are where their scores lie.
+        rows: one for each task.
+        mean: the plain mean over the tasks, queries drawn within each task.
+        partial: whether a limit left queries of the data set out.
+        notes: what a reader of the table must know.
+    """
+
+    metric: str
+    pool: str
+    split: str
+    models: tuple[str, ...]
+    folders: tuple[Path, ...]
+    rows: tuple[ComparisonRow, ...]
+    mean: ComparisonRow
+    resamples: int
+    seed: int
+    partial: bool
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as plain JSON."""
+        models = [
+            {"model": model, "folder": folder.as_posix()}
+            for model, folder in zip(self.models, self.folders, strict=True)
+        ]
+        rows = [
+            {"task": row.task, "queries": row.queries, "cells": [_cell(c) for c in row.cells]}
+            for row in (*self.rows, self.mean)
+        ]
+        return {
+            "metric": self.metric,
+            "pool": self.pool,
+            "split": self.split,
+            "partial": self.partial,
+            "models": models,
+            "rows": rows,
+            "resamples": self.resamples,
+            "seed": self.seed,
+            "notes": list(self.notes),
+        }
+
+
+def compare(
+    folders: Sequence[str | Path],
+    *,
+    metric: str = "hit@1",
+    pool: str = LOCAL,
+    resamples: int = 10_000,
+    seed: int = 0,
+    allow_partial: bool = False,
+) -> Comparison:
+    """Compare the scores in `folders` with those in the first, query by query.
+
+    The intervals come from a paired bootstrap: each resample draws every task's queries with
+    replacement, the same for all models, and averages the tasks plainly.
+
+    Args:
+        folders: two or more score folders of the same queries and pools.
+        metric: `hit@K`, `mrr@K`, `hit@k` (each data set's own K) or `ndcg@10`.
+        pool: `local` or `union`.
+        resamples: number of bootstrap draws (>= 100).
+        allow_partial: compare runs under a limit too; the result then says so.
+
+    Raises:
+        ConfigError: fewer than two folders, or an unknown metric.
+        DataError: a folder holds no scores, or they are of other queries, pools or tasks than the
+            first's, or partial.
+    """
+    if len(folders) < 2:
+        raise ConfigError(
+            "A comparison needs at least two score folders.",
+            hint="Name the reference first: puma compare TEACHER STUDENT.",
+        )
+    if resamples < 100:
+        raise ConfigError(f"{resamples} resamples are too few for an interval.", hint="Use 10000.")
+    paths = tuple(Path(folder) for folder in folders)
+    scores = [read_scores(path) for path in paths]
+    tables = [{row.task: row for row in each.of_pool(pool)} for each in scores]
+    for path, each, table in zip(paths, scores, tables, strict=True):
+        _check_same(paths[0], scores[0], tables[0], path, each, table)
+        if each.partial and not allow_partial:
+            raise DataError(
+                f"The scores in `{path}` are partial: at most {each.limit} queries of each task.",
+                hint="Score all queries with `puma eval` without --limit, or compare with "
+                "--allow-partial.",
+            )
+    tasks = list(tables[0])
+    values = [np.stack([table[task].values(metric) for table in tables], axis=1) for task in tasks]
+    drawn, drawn_mean = resampled_tasks(values, resamples, seed)
+    means = np.stack([each.mean(axis=0) for each in values])
+    rows = [
+        ComparisonRow(task, len(values[t]), _cells(means[t], drawn[t]))
+        for t, task in enumerate(tasks)
+    ]
+    total = sum(len(each) for each in values)
+    return Comparison(
+        metric=metric,
+        pool=pool,
+        split=scores[0].split,
+        models=tuple(each.model for each in scores),
+        folders=paths,
+        rows=tuple(rows),
+        mean=ComparisonRow(MEAN, total, _cells(means.mean(axis=0), drawn_mean)),
+        resamples=resamples,
+        seed=seed,
+        partial=any(each.partial for each in scores),
+        notes=tuple(_notes(scores)),
+    )
+
+
+def _cells(means: Array, drawn: Array) -> tuple[Cell, ...]:
+    """Make one cell for each of M models from its mean (M,) and resampled means (B, M)."""
+    return tuple(
+        Cell(
+            score=float(means[m]),
+            score_interval=interval(drawn[:, m]),
+            difference=float(means[m] - means[0]),
+            difference_interval=interval(drawn[:, m] - drawn[:, 0]),
+            retention=float(means[m] / means[0]) if means[0] > 0 else None,
+            retention_interval=ratio_interval(drawn[:, m], drawn[:, 0]),
+        )
+        for m in range(len(means))
+    )
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(cell).items()
+    }
+
+
+def _check_same(
+    first_path: Path,
+    first: Scores,
+    first_table: dict[str, TaskScores],
+    path: Path,
+    other: Scores,
+    table: dict[str, TaskScores],
+) -> None:
+    """Raise DataError unless both score the same queries in the same pools."""
+    problem = ""
+    if first.split != other.split:
+        problem = f"the split {other.split!r}, not {first.split!r}"
+    elif odd := sorted(set(first_table) ^ set(table)):
+        problem = f"other tasks: only one of them has {', '.join(odd)}"
+    else:
+        for task, row in first_table.items():
+            mine = table[task]
+            if (row.qids, row.query_hash) != (mine.qids, mine.query_hash):
+                problem = f"other queries of {task} ({mine.queries} and {row.queries})"
+            elif row.pool_hash != mine.pool_hash:
+                problem = f"another pool for {task} ({mine.candidates} and {row.candidates})"
+            elif row.k != mine.k:
+                problem = f"K = {mine.k} for {task}, not {row.k}"
+            if problem:
+                break
+    if problem:
+        raise DataError(
+            f"`{path}` cannot be compared with `{first_path}`: it was scored on {problem}.",
+            hint="Score both models with the same --data, --split, --tasks and --limit.",
+        )
+
+
+def _notes(scores: Sequence[Scores]) -> list[str]:
+    notes = []
+    if any(each.partial for each in scores):
+        notes.append(f"Partial: at most {scores[0].limit} queries of each task.")
+    if len({(each.instruction, each.seed * (each.instruction == "seeded")) for each in scores}) > 1:
+        notes.append("The models were given differently chosen instructions.")
+    return notes

@@ -1,0 +1,90 @@
+"""Embedding the two sides of a benchmark, every distinct input once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from puma_cli.errors import DeviceError
+from puma_cli.models.inputs import Input
+from puma_cli.progress import SILENT, Reporter
+
+
+class Encoder(Protocol):
+    """What evaluation needs of an embedder."""
+
+    @property
+    def model(self) -> Any:
+        """The torch module behind it."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def encode(
+        self,
+        inputs: Sequence[Input],
+        batch_size: int = 128,
+        reporter: Reporter = SILENT,
+        label: str = "encode",
+    ) -> Tensor:
+        """Return L2-normalised embeddings in the order of `inputs`, fp32 on the CPU (N, D)."""
+        ...
+
+
+def encode_groups(
+    embedder: Encoder,
+    groups: Sequence[Sequence[Input]],
+    *,
+    batch_size: int = 128,
+    reporter: Reporter = SILENT,
+    label: str = "encode",
+) -> tuple[Tensor, list[Tensor]]:
+    """Embed several lists of inputs that overlap; equal inputs are embedded once.
+
+    Args:
+        groups: lists of inputs, such as the candidate pools of several tasks.
+
+    Returns:
+        the distinct embeddings (U, D), and for each group the row of each of its inputs in them.
+    """
+    rows: dict[Input, int] = {}
+    places = [
+        torch.tensor([rows.setdefault(entry, len(rows)) for entry in group], dtype=torch.long)
+        for group in groups
+    ]
+    with out_of_memory_explained(batch_size):
+        return embedder.encode(list(rows), batch_size, reporter, label), places
+
+
+@contextmanager
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Hold every module of `model` in evaluation mode; restore each module's own mode after."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        # Module by module: train() on the whole would thaw a part held in evaluation mode.
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def out_of_memory_explained(batch_size: int) -> Iterator[None]:
+    """Turn a device's lack of memory into a DeviceError with remedies."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceError(
+            f"The device ran out of memory with batches of {batch_size}.",
+            cause=str(error).splitlines()[0],
+            hint=f"Try --batch-size {max(1, batch_size // 4)}, --dtype float16 or --device cpu.",
+        ) from error

@@ -1,0 +1,208 @@
+"""Exact search over embeddings, in chunks, and the ranks of the relevant candidates in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from puma_cli.errors import DataError, NumericError
+
+TIE = 1e-6
+"""Cosines closer than this are a tie: fp32 scores of equal vectors differ by a few 1e-7."""
+
+_QUERIES = 1024
+_CANDIDATES = 16384
+_PAIRS = 8192
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where the relevant candidates of each query stand in the whole pool.
+
+    Args:
+        positions: (Q, depth) ranks of each query's best relevant candidates, ascending from 1;
+            0 where a query has fewer.
+        ties: (Q,) irrelevant candidates that tie with the best relevant one, all of which were
+            counted ahead of it.
+    """
+
+    positions: NDArray[np.int64]
+    ties: NDArray[np.int64]
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """Return (Q,) the rank of the first relevant candidate, 0 for none."""
+        return self.positions[:, 0]
+
+
+def search(
+    queries: Tensor,
+    candidates: Tensor,
+    k: int,
+    *,
+    query_chunk: int = _QUERIES,
+    candidate_chunk: int = _CANDIDATES,
+    device: torch.device | str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the `k` highest inner products of each query; equal scores go by candidate index.
+
+    Args:
+        queries: (Q, D) embeddings.
+        candidates: (C, D) embeddings, C >= 1.
+        k: results for each query (>= 1), cut to C.
+        query_chunk: queries scored at a time; memory is `query_chunk * candidate_chunk` scores.
+        candidate_chunk: candidates scored at a time.
+        device: where to multiply; by default where `queries` are.
+
+    Returns:
+        scores (Q, k) in descending order and candidate indices (Q, k), both on the CPU.
+
+    Raises:
+        DataError: there are no candidates.
+        NumericError: an embedding is not finite.
+    """
+    _check(queries, candidates)
+    place = torch.device(device) if device is not None else queries.device
+    k = min(k, len(candidates))
+    scores = torch.empty(len(queries), k)
+    indices = torch.empty(len(queries), k, dtype=torch.long)
+    for start in range(0, len(queries), query_chunk):
+        block = queries[start : start + query_chunk].to(place)
+        best: tuple[Tensor, Tensor] | None = None
+        for first in range(0, len(candidates), candidate_chunk):
+            part = block @ candidates[first : first + candidate_chunk].to(place).T
+            top, where = _top(part, min(k, part.shape[1]))
+            where = where + first
+            if best is not None:
+                # Earlier chunks come first and the sort is stable, so ties keep the lower index.
+                top = torch.cat([best[0], top], dim=1)
+                where = torch.cat([best[1], where], dim=1)
+                order = top.argsort(dim=1, descending=True, stable=True)[:, :k]
+                top, where = top.gather(1, order), where.gather(1, order)
+            best = (top, where)
+        assert best is not None
+        scores[start : start + query_chunk] = best[0].cpu()
+        indices[start : start + query_chunk] = best[1].cpu()
+    return scores, indices
+
+
+def rank_relevant(
+    queries: Tensor,
+    candidates: Tensor,
+    relevant: Sequence[Sequence[int]],
+    *,
+    depth: int = 10,
+    tie: float = TIE,
+    query_chunk: int = _QUERIES,
+    candidate_chunk: int = _CANDIDATES,
+    device: torch.device | str | None = None,
+) -> Ranks:
+    """Rank the relevant candidates of each query among all candidates, ties against the model.
+
+    An irrelevant candidate whose score is within `tie` of a relevant one counts as ahead of it, so
+    a model that maps everything to one point scores zero rather than by the order of the pool.
+
+    Args:
+        queries: (Q, D) embeddings of unit length.
+        candidates: (C, D) embeddings of unit length, C >= 1.
+        relevant: for each query the indices of its relevant candidates; may be empty.
+        depth: how many relevant candidates of each query are ranked, best first (>= 1).
+        tie: largest difference of scores that is a tie (>= 0).
+        query_chunk: queries scored at a time.
+        candidate_chunk: candidates scored at a time.
+        device: where to multiply; by default where `queries` are.
+
+    Raises:
+        DataError: there are no candidates.
+        NumericError: an embedding is not finite.
+    """
+    _check(queries, candidates)
+    place = torch.device(device) if device is not None else queries.device
+    # A relevant candidate listed twice is still one candidate.
+    unique = [sorted(set(indices)) for indices in relevant]
+    owner = torch.tensor([q for q, row in enumerate(unique) for _ in row], dtype=torch.long)
+    target = torch.tensor([c for row in unique for c in row], dtype=torch.long)
+    positions = np.zeros((len(queries), depth), dtype=np.int64)
+    ties = np.zeros(len(queries), dtype=np.int64)
+    for start in range(0, len(queries), query_chunk):
+        stop = min(start + query_chunk, len(queries))
+        mine = slice(*torch.searchsorted(owner, torch.tensor([start, stop])).tolist())
+        rows, columns = owner[mine] - start, target[mine]
+        block = queries[start:stop].to(place)
+        score = _pair_scores(queries, candidates, owner[mine], columns)
+        wanted = _best_by_row(score, rows, stop - start, depth).to(place)
+        ahead = torch.zeros_like(wanted, dtype=torch.long)
+        clear = torch.zeros(stop - start, dtype=torch.long, device=place)
+        for first in range(0, len(candidates), candidate_chunk):
+            part = block @ candidates[first : first + candidate_chunk].to(place).T
+            inside = (columns >= first) & (columns < first + part.shape[1])
+            part[rows[inside].to(place), (columns[inside] - first).to(place)] = -torch.inf
+            for level in range(wanted.shape[1]):
+                ahead[:, level] += (part >= wanted[:, level, None] - tie).sum(dim=1)
+            clear += (part > wanted[:, :1] + tie).sum(dim=1)
+        # Relevant candidates do not compete: the i-th has i relevant ones before it.
+        rank = ahead + 1 + torch.arange(wanted.shape[1], device=place)
+        present = wanted.isfinite()
+        width = wanted.shape[1]
+        positions[start:stop, :width] = torch.where(present, rank, 0).cpu().numpy()
+        ties[start:stop] = torch.where(present[:, 0], ahead[:, 0] - clear, 0).cpu().numpy()
+    return Ranks(positions, ties)
+
+
+def _check(queries: Tensor, candidates: Tensor) -> None:
+    if len(candidates) == 0:
+        raise DataError(
+            "The candidate pool is empty: there is nothing to search.",
+            hint="Check the files below cand_pool/ of the data set.",
+        )
+    for name, matrix in (("query", queries), ("candidate", candidates)):
+        # A NaN loses every comparison, so it would count as a perfect rank.
+        bad = int((~matrix.isfinite().all(dim=1)).sum())
+        if bad:
+            raise NumericError(
+                f"{bad} of {len(matrix)} {name} embeddings are not finite.",
+                cause="The model overflows in this dtype, or its weights are broken.",
+                hint="Try --dtype float32.",
+            )
+
+
+def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Take the top `k` of each row, lower index first among equal scores."""
+    top, where = scores.topk(k, dim=1)
+    # topk may pick any of several candidates that share the k-th score: sort such rows fully.
+    crowded = (scores >= top[:, -1:]).sum(dim=1) > k
+    if crowded.any():
+        ordered = scores[crowded].sort(dim=1, descending=True, stable=True)
+        top[crowded], where[crowded] = ordered.values[:, :k], ordered.indices[:, :k]
+    where, order = where.sort(dim=1)
+    top = top.gather(1, order)
+    order = top.argsort(dim=1, descending=True, stable=True)
+    return top.gather(1, order), where.gather(1, order)
+
+
+def _pair_scores(queries: Tensor, candidates: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Score the given (query, candidate) pairs, a bounded number at a time."""
+    parts = [
+        (queries[rows[at : at + _PAIRS]].cpu() * candidates[columns[at : at + _PAIRS]].cpu()).sum(1)
+        for at in range(0, len(rows), _PAIRS)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0)
+
+
+def _best_by_row(scores: Tensor, rows: Tensor, height: int, depth: int) -> Tensor:
+    """Lay out the best scores of each row in descending order: (height, <= depth), inf padded."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    scores, rows = scores[order], rows[order]
+    sizes = torch.bincount(rows, minlength=height)
+    place = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes)[rows]
+    width = max(1, min(depth, int(sizes.max()) if height else 1))
+    table = torch.full((height, width), torch.inf)
+    keep = place < depth
+    table[rows[keep], place[keep]] = scores[keep]
+    return table
