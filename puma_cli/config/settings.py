@@ -236,3 +236,23 @@ class DistillSettings:
     stop_after: float | None = None
     resume: bool = False
     overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Settings of `puma demo`.
+
+    Args:
+        output_dir: folder for all stages; a demo that was stopped there goes on.
+        model: the model at full depth.
+        keep: decoder layers that stay (1 to the model's depth).
+        fast: less data, fewer steps and fewer test queries: a look, not a measurement.
+    """
+
+    output_dir: Path = Path("puma-demo")
+    model: str = "puma-mini"
+    keep: int = 4
+    fast: bool = False
+    device: str = "auto"
+    seed: int = 0
+    overwrite: bool = False

@@ -1,0 +1,233 @@
+"""`puma distill`: train a student, with or without a teacher, from a data set in M-BEIR layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from puma_cli.checkpoint.fingerprint import fingerprint
+from puma_cli.checkpoint.provenance import read_provenance
+from puma_cli.config.settings import DistillSettings
+from puma_cli.data.batches import BatchOrder
+from puma_cli.data.examples import Examples
+from puma_cli.data.mbeir import MbeirFolder, select_tasks
+from puma_cli.data.records import Query
+from puma_cli.distillation.interruption import Stopped, StopRequest
+from puma_cli.distillation.loop import Training
+from puma_cli.distillation.objective import Objective
+from puma_cli.distillation.optimizer import build_optimizer
+from puma_cli.distillation.output import TrainingFolder
+from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.state import Progress, latest_state, load_state
+from puma_cli.errors import ConfigError, DataError
+from puma_cli.models.devices import choose_device
+from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.fresh import build_fresh
+from puma_cli.progress import SILENT, Reporter
+
+FRESH = "fresh"
+NO_TEACHER = "none"
+
+
+@dataclass(frozen=True)
+class DistillResult:
+    """What a training came to.
+
+    Args:
+        folder: the output folder; a checkpoint once `finished`.
+        steps: optimizer steps done.
+        best_step: step whose weights were kept.
+        best_score: their mean hit@1 on the validation split [0, 1], or None without validation.
+        seconds: time spent training, over all sessions.
+        finished: whether the last step was reached.
+    """
+
+    folder: Path
+    steps: int
+    best_step: int
+    best_score: float | None
+    seconds: float
+    finished: bool
+
+
+def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillResult:
+    """Train `settings.student` and write the best weights to `settings.output_dir`.
+
+    Ctrl-C and SIGTERM stop between two steps, with state saved; `settings.resume` goes on from it.
+
+    Raises:
+        ConfigError: settings contradict one another.
+        DataError: the training data are missing or broken.
+        OutputError: the output folder is taken.
+        Stopped: a signal ended the training early.
+    """
+    objective = Objective(settings.loss)
+    if objective.needs_teacher and settings.teacher == NO_TEACHER:
+        raise ConfigError(
+            "The loss compares with a teacher, but the teacher is 'none'.",
+            hint="Give --teacher MODEL, or set loss.mse, loss.cosine and loss.similarity to 0.",
+        )
+    data = MbeirFolder(settings.data)
+    queries = _training_queries(data, settings.tasks)
+    output = TrainingFolder(settings.output_dir)
+    finished = output.open(settings)
+    if finished is not None:
+        reporter.note(f"{settings.output_dir} is finished already.")
+        return _result(output.root, finished, finished=True)
+    with StopRequest(settings.stop_after) as stop:
+        training = _prepare(settings, data, queries, objective, output, reporter)
+        reached_end = training.run(reporter, stop)
+        if reached_end:
+            output.finish(settings, training.pair, training.progress, _parents(settings))
+    result = _result(output.root, training.progress, reached_end)
+    if stop.signal is not None and not reached_end:
+        raise Stopped(
+            f"Stopped after step {result.steps} of {training.steps}; the state is saved.",
+            exit_code=stop.exit_code,
+            hint=f"Go on with the same command and --resume; the state is in {output.state}.",
+        )
+    return result
+
+
+def _prepare(
+    settings: DistillSettings,
+    data: MbeirFolder,
+    queries: list[Query],
+    objective: Objective,
+    output: TrainingFolder,
+    reporter: Reporter,
+) -> Training:
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    device = choose_device(settings.device)
+    mixed = device.type == "cuda" and settings.dtype in ("auto", "bfloat16")
+    accelerator = Accelerator(
+        cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no"
+    )
+    if accelerator.num_processes > 1:
+        raise ConfigError(
+            f"{accelerator.num_processes} processes were started.",
+            cause="This version trains in one process.",
+            hint="Start it as `puma distill ...`, without a launcher.",
+        )
+    pool = data.union_pool("train")
+    student = _student(settings, data, queries, output)
+    student.model.to(device)
+    set_seed(settings.seed)
+    teacher = None
+    if objective.needs_teacher:
+        teacher = load(settings.teacher, settings.device, "float32")
+    pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
+    optimizer = build_optimizer(pair.model, settings.optimizer)
+    order = BatchOrder(queries, settings.batch.size, settings.batch.grouping, settings.seed)
+    examples = Examples(
+        queries, pool, data.instructions, settings.batch.instruction, settings.seed
+    )
+    steps = settings.train.steps or max(1, int(settings.train.epochs * order.steps_per_epoch))
+    state = latest_state(output.state)
+    progress = Progress() if state is None else load_state(state, pair.model, optimizer)
+    trained = sum(p.numel() for p in pair.model.parameters() if p.requires_grad)
+    reporter.note(
+        f"{len(queries):,} training queries, {steps:,} steps of {settings.batch.size}; "
+        f"{trained / 1e6:.2f} M weights train on {device}"
+        + (", one copy serves student and teacher" if pair.shared else "")
+        + (f"; going on from step {progress.step:,}" if progress.step else "")
+    )
+    return Training(
+        pair=pair,
+        objective=objective,
+        order=order,
+        examples=examples,
+        optimizer=accelerator.prepare(optimizer),
+        accelerator=accelerator,
+        settings=settings,
+        steps=steps,
+        folder=output.state,
+        log=output.log,
+        validate=_validation(pair, data, settings),
+        keep_best=lambda: output.keep_best(pair, settings.train.save_dtype),
+        progress=progress,
+    )
+
+
+def _student(
+    settings: DistillSettings, data: MbeirFolder, queries: list[Query], output: TrainingFolder
+) -> Embedder:
+    if settings.student != FRESH:
+        return load(settings.student, settings.device, "float32")
+    # The new weights and their tokenizer are written at once, so that a resume finds them.
+    if not output.initial.is_dir():
+        texts = [query.text for query in queries if query.text]
+        texts += [entry.text for entry in data.union_pool("train") if entry.text]
+        texts += [prompt for prompts in data.instructions.table.values() for prompt in prompts]
+        output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
+    return load(output.initial, settings.device, "float32")
+
+
+def _training_queries(data: MbeirFolder, pattern: str) -> list[Query]:
+    queries = data.train_queries()
+    if pattern == "*":
+        return queries
+    wanted = {task.task_id for task in select_tasks(data.tasks("val"), pattern)}
+    chosen = [query for query in queries if query.task_id in wanted]
+    if not chosen:
+        raise DataError(f"No training query belongs to a task that matches {pattern!r}.")
+    return chosen
+
+
+def _validation(
+    pair: Pair, data: MbeirFolder, settings: DistillSettings
+) -> Callable[[], float | None]:
+    from puma_cli.evaluation.evaluate import evaluate_embedder
+
+    def validate() -> float | None:
+        if not (data.root / "query" / "val").is_dir():
+            return None
+        with pair.student() as student:
+            scores = evaluate_embedder(
+                student,
+                data,
+                split="val",
+                tasks=settings.tasks,
+                pools=("local",),
+                limit=settings.train.validation_limit,
+            )
+        return float(scores.mean("hit@1", pool="local"))
+
+    return validate
+
+
+def _kept_layers(settings: DistillSettings) -> list[int] | None:
+    """Which of the teacher's layers the student's puma.json says it was cut from."""
+    if settings.student == FRESH or settings.teacher == NO_TEACHER:
+        return None
+    from puma_cli.checkpoint.source import resolve
+
+    provenance = read_provenance(resolve(settings.student))
+    return None if provenance is None else provenance.kept_layers
+
+
+def _parents(settings: DistillSettings) -> list[tuple[str, str, str]]:
+    from puma_cli.checkpoint.source import resolve
+
+    parents = [
+        (role, name, fingerprint(resolve(name)))
+        for role, name in (("student", settings.student), ("teacher", settings.teacher))
+        if name not in (FRESH, NO_TEACHER)
+    ]
+    return parents
+
+
+def _result(folder: Path, progress: Progress, finished: bool) -> DistillResult:
+    score: Any = progress.best_score
+    return DistillResult(
+        folder=folder,
+        steps=progress.step,
+        best_step=progress.best_step,
+        best_score=score if score >= 0 else None,
+        seconds=progress.seconds,
+        finished=finished,
+    )

@@ -1,0 +1,142 @@
+"""The training loop: one visible step after another, stoppable between any two."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from puma_cli.config.settings import DistillSettings
+from puma_cli.data.batches import BatchOrder
+from puma_cli.data.examples import Examples
+from puma_cli.distillation.interruption import StopRequest
+from puma_cli.distillation.objective import Objective
+from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
+from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.state import Progress, save_state
+from puma_cli.errors import NumericError
+from puma_cli.progress import Reporter
+
+LOG_EVERY = 10
+
+
+@dataclass
+class Training:
+    """Everything a loop needs; `progress` moves, the rest stays.
+
+    Args:
+        folder: where state, best and last weights go.
+        log: path of the run's `log.jsonl`.
+        validate: returns the student's mean hit@1 [0, 1] on the validation split, or None if
+            there is no such split.
+        keep_best: called when a validation was the best so far.
+    """
+
+    pair: Pair
+    objective: Objective
+    order: BatchOrder
+    examples: Examples
+    optimizer: Any
+    accelerator: Any
+    settings: DistillSettings
+    steps: int
+    folder: Path
+    log: Path
+    validate: Callable[[], float | None]
+    keep_best: Callable[[], None]
+    progress: Progress
+
+    def run(self, reporter: Reporter, stop: StopRequest) -> bool:
+        """Train to the last step, or until `stop` is set; return whether the end was reached.
+
+        State is saved after each validation and before an early return.
+
+        Raises:
+            NumericError: the loss is not finite.
+        """
+        began = time.monotonic() - self.progress.seconds
+        self.pair.model.train()
+        while self.progress.step < self.steps:
+            step = self.progress.step
+            values = self._step(step)
+            done = step + 1
+            self.progress = replace(self.progress, step=done, seconds=time.monotonic() - began)
+            reporter.step(done, self.steps, values)
+            if done % LOG_EVERY == 0 or done == self.steps:
+                self._write_log({"step": done, **values, "seconds": self.progress.seconds})
+            if done % self.settings.train.validate_every == 0 or done == self.steps:
+                self._validate(reporter)
+                self._save()
+            if stop and done < self.steps:
+                self._save()
+                return False
+        return True
+
+    def _step(self, step: int) -> dict[str, float]:
+        epoch, indices = self.order.batch(step)
+        batch = self.examples.batch(indices, epoch)
+        device, collate = self.pair.embedder.device, self.pair.embedder.collate
+        rate = learning_rate(step, self.steps, self.settings.optimizer)
+        set_learning_rate(self.optimizer, rate)
+        with self.accelerator.autocast():
+            student, teacher = self.pair.embed(
+                collate(batch.queries).to(device),
+                collate(batch.candidates).to(device),
+                with_teacher=self.objective.needs_teacher,
+            )
+        loss, terms = self.objective(
+            student,
+            teacher,
+            batch.candidate_modality.to(device),
+            batch.excluded.to(device),
+            progress=step / self.steps,
+        )
+        _check_finite(loss, terms, step)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(
+            self.pair.model.parameters(), self.settings.optimizer.clip
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        values = {"loss": loss, **terms, "gradient_norm": torch.as_tensor(norm)}
+        return {name: value.item() for name, value in values.items()} | {"learning_rate": rate}
+
+    def _validate(self, reporter: Reporter) -> None:
+        score = self.validate()
+        step = self.progress.step
+        # Without validation data the latest weights are the best known.
+        if score is None or score > self.progress.best_score:
+            best = self.progress.best_score if score is None else score
+            self.progress = replace(self.progress, best_step=step, best_score=best)
+            self.keep_best()
+        if score is not None:
+            reporter.note(
+                f"step {step}: validation hit@1 {100 * score:.1f} "
+                f"(best {100 * self.progress.best_score:.1f} at step {self.progress.best_step})"
+            )
+            self._write_log({"step": step, "validation_hit@1": score})
+
+    def _save(self) -> None:
+        save_state(self.folder, self.pair.model, self.optimizer, self.progress)
+
+    def _write_log(self, values: dict[str, float]) -> None:
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def _check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
+    if not math.isfinite(loss.item()):
+        values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
+        raise NumericError(
+            f"The loss is {loss.item()} at step {step + 1}.",
+            cause=f"Its terms: {values}.",
+            hint="Lower optimizer.learning_rate or optimizer.clip, or use --dtype float32; "
+            "the last saved state is whole, so --resume works.",
+        )

@@ -1,0 +1,154 @@
+"""The output folder of a training: its state while it runs, a checkpoint when it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from puma_cli.checkpoint import layout
+from puma_cli.checkpoint.output_folder import check_free, explained_writes, write_json
+from puma_cli.checkpoint.provenance import (
+    Parent,
+    describe,
+    read_provenance,
+    to_plain,
+    write_provenance,
+)
+from puma_cli.config.settings import DistillSettings
+from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.state import Progress
+from puma_cli.errors import ConfigError, OutputError
+from puma_cli.models.embedder import Embedder
+
+# Settings that may differ between the sessions of one training.
+FREE_SETTINGS = ("resume", "overwrite", "stop_after", "device", "output_dir")
+
+
+class TrainingFolder:
+    """The paths of one training and the order in which they change.
+
+    `root/training/` holds state, initial and best weights; at the end the best move to `root`, the
+    latest to `root/last`, and `training/` goes. `root/config.json` appears last of all, so an
+    unfinished root is never taken for a checkpoint.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / layout.TRAINING
+        self.initial = self.state / "initial"
+        self.best = self.state / "best"
+        self.log = root / "log.jsonl"
+        self._settings = self.state / "settings.json"
+
+    def open(self, settings: DistillSettings) -> Progress | None:
+        """Make the folder ready; return the final progress if the training is finished already.
+
+        Raises:
+            OutputError: the folder is taken, or there is nothing to resume.
+            ConfigError: the settings differ from those of the training to resume.
+        """
+        if settings.resume:
+            if self._settings.is_file():
+                self._check_same(settings)
+                return None
+            done = read_provenance(self.root) if self.root.is_dir() else None
+            if done is not None and done.command == "distill":
+                return Progress(**done.results["progress"])
+            if self.root.exists() and any(self.root.iterdir()):
+                raise OutputError(
+                    f"{self.root} holds no training to resume.",
+                    hint="Leave out --resume and choose another --output-dir.",
+                )
+        else:
+            check_free(self.root, settings.overwrite)
+        with explained_writes(self.root):
+            if self.root.exists():
+                shutil.rmtree(self.root)
+            self.state.mkdir(parents=True)
+        write_json(self._settings, _fixed(settings))
+        return None
+
+    def keep_initial(self, embedder: Embedder) -> None:
+        """Save the untrained model."""
+        _replace(self.initial, lambda draft: embedder.save(draft))
+
+    def keep_best(self, pair: Pair, dtype: str) -> None:
+        """Save the student's present weights as the best."""
+        _replace(self.best, lambda draft: pair.export().save(draft, dtype))
+
+    def finish(
+        self,
+        settings: DistillSettings,
+        pair: Pair,
+        progress: Progress,
+        parents: Sequence[tuple[str, str, str]],
+    ) -> None:
+        """Turn the folder into a checkpoint: the best at its root, the latest in `last/`."""
+        last = self.root / "last"
+        _replace(last, lambda draft: pair.export().save(draft, settings.train.save_dtype))
+        kept = pair.kept if pair.teacher is not None and pair.shared else None
+        provenance = describe(
+            "distill",
+            settings,
+            [Parent(*parent) for parent in parents],
+            kept_layers=kept,
+            results={
+                "progress": asdict(progress),
+                "validation_hit@1": progress.best_score if progress.best_score >= 0 else None,
+            },
+        )
+        for folder in (last, self.best):
+            write_provenance(folder, provenance)
+        names = sorted(path.name for path in self.best.iterdir())
+        # config.json makes a folder a checkpoint, so it comes last.
+        for name in sorted(names, key=lambda name: name == layout.CONFIG):
+            os.replace(self.best / name, self.root / name)
+        shutil.rmtree(self.state)
+
+    def _check_same(self, settings: DistillSettings) -> None:
+        before: dict[str, Any] = json.loads(self._settings.read_text(encoding="utf-8"))
+        now = _fixed(settings)
+        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        if changed:
+            key = changed[0]
+            raise ConfigError(
+                f"The training in {self.root} was started with {key} {before.get(key)!r}, "
+                f"not {now.get(key)!r}.",
+                cause="A resumed training goes on with the settings it was started with.",
+                hint="Resume with the same settings, or start anew with --overwrite.",
+            )
+
+
+def _fixed(settings: DistillSettings) -> dict[str, Any]:
+    plain = _flat(to_plain(settings))
+    return {key: value for key, value in plain.items() if key not in FREE_SETTINGS}
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _replace(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a folder beside `folder` and put it in place of the old one."""
+    draft = folder.with_name(f".{folder.name}.partial")
+    old = folder.with_name(f".{folder.name}.old")
+    for stale in (draft, old):
+        shutil.rmtree(stale, ignore_errors=True)
+    with explained_writes(folder):
+        draft.mkdir(parents=True)
+        write(draft)
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,192 @@
+"""Student and teacher, with every weight in memory once where one copy serves both."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from puma_cli.config.settings import LoraSettings, TrainSettings
+from puma_cli.distillation.objective import Embeddings
+from puma_cli.models.embedder import Embedder
+from puma_cli.models.processing import Batch
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Pair:
+    """The model being trained and the one it learns from.
+
+    With adapters and a student whose layers are the teacher's own, the teacher's weights serve both
+    (`shared`): the student is the teacher cut to `kept`, adapters on; the teacher is the full
+    depth, adapters off. Otherwise the student has its own copy of what it trains, and the vision
+    tower and embedding table are shared wherever they are frozen and equal.
+
+    Args:
+        student: the student as a model of its own.
+        teacher: the teacher, or None.
+        kept: the teacher's layers that the student consists of, or None if it does not.
+        lora: adapters; rank 0 trains the weights themselves.
+        train: what is frozen.
+    """
+
+    def __init__(
+        self,
+        student: Embedder,
+        teacher: Embedder | None,
+        kept: Sequence[int] | None,
+        lora: LoraSettings,
+        train: TrainSettings,
+    ) -> None:
+        self.teacher = teacher
+        self.config = copy.deepcopy(student.model.config)
+        self.shared = (
+            teacher is not None
+            and kept is not None
+            and lora.rank > 0
+            and same_weights(student, teacher, kept)
+        )
+        self.embedder = teacher if self.shared and teacher is not None else student
+        self.kept = list(kept) if self.shared and kept else list(range(self.embedder.depth))
+        self._same_vision = self.shared
+        _freeze(self.embedder, lora, train)
+        self._adapters: Any = None
+        if lora.rank > 0:
+            with self.embedder.layers(self.kept):
+                self._adapters = _add_adapters(self.embedder.model, lora)
+        if teacher is not None and not self.shared:
+            teacher.model.requires_grad_(False)
+            if train.freeze_vision or lora.rank > 0:
+                self._same_vision = _share_frozen(student, teacher)
+
+    @property
+    def model(self) -> nn.Module:
+        """The module whose parameters with gradient are trained."""
+        module: nn.Module = self.embedder.model
+        return module
+
+    @contextmanager
+    def student(self) -> Iterator[Embedder]:
+        """Give the student as an embedder while the context is open."""
+        with self.embedder.layers(self.kept) if self.shared else nullcontext():
+            yield self.embedder
+
+    def embed(self, queries: Batch, candidates: Batch, with_teacher: bool) -> tuple[
+        Embeddings, Embeddings | None
+    ]:
+        """Return the student's states of both sides, and the teacher's without gradient."""
+        ours, theirs = [], []
+        for batch in (queries, candidates):
+            vision = self.embedder.vision_features(batch)
+            with self.student() as student:
+                ours.append(student.embed(batch, vision))
+            if with_teacher:
+                theirs.append(self._teach(batch, vision))
+        return Embeddings(*ours), Embeddings(*theirs) if theirs else None
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch, vision: Any) -> Tensor:
+        assert self.teacher is not None
+        with self._adapters.disable_adapter() if self.shared else nullcontext():
+            # Dropout belongs to the student alone.
+            self.teacher.model.eval()
+            try:
+                return self.teacher.embed(batch, vision if self._same_vision else None)
+            finally:
+                if self.shared:
+                    self.teacher.model.train()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the student's weights under stock names, adapters merged in."""
+        with self.student() as student:
+            return merged_state(student.model)
+
+    def export(self) -> Embedder:
+        """Return a separate embedder with the student's merged weights, on the CPU."""
+        with torch.device("meta"):
+            model = type(self.embedder.model)(self.config)
+        state = {name: value.detach().cpu() for name, value in self.state().items()}
+        model.load_state_dict(state, strict=True, assign=True)
+        source = self.embedder
+        return Embedder(model, source.tokenizer, source.image_processor, source.settings)
+
+
+def merged_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state of `model` under stock names, each adapter's product added to its base.
+
+    Nothing is changed in place, so that training goes on from exactly the same numbers.
+    """
+    deltas = {
+        name: module.get_delta_weight("default")
+        for name, module in model.named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
+    state: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if "lora_" in name:
+            continue
+        stock = name.replace(".base_layer.", ".")
+        owner, _, leaf = stock.rpartition(".")
+        is_merged = leaf == "weight" and owner in deltas
+        state[stock] = value + deltas[owner].to(value.dtype) if is_merged else value
+    return state
+
+
+@torch.no_grad()
+def same_weights(student: Embedder, teacher: Embedder, kept: Sequence[int]) -> bool:
+    """Tell whether the student's weights are exactly the teacher's layers `kept` and the rest."""
+    if len(kept) != student.depth or max(kept) >= teacher.depth:
+        return False
+    with teacher.layers(kept):
+        theirs = teacher.model.state_dict()
+        ours = student.model.state_dict()
+        return ours.keys() == theirs.keys() and all(
+            value.shape == theirs[name].shape and torch.equal(value, theirs[name].to(value.device))
+            for name, value in ours.items()
+        )
+
+
+def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> None:
+    model = embedder.model
+    model.requires_grad_(lora.rank == 0)
+    if train.freeze_vision:
+        model.visual.requires_grad_(False)
+    if not train.train_embeddings:
+        embedder.decoder.embed_tokens.requires_grad_(False)
+
+
+def _add_adapters(model: Any, lora: LoraSettings) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        # The decoder's linears only: the vision tower and the embeddings stay as they are.
+        target_modules=rf".*language_model\.layers\.\d+\..*\.({'|'.join(LORA_TARGETS)})",
+    )
+    return get_peft_model(model, config)
+
+
+def _share_frozen(student: Embedder, teacher: Embedder) -> bool:
+    """Let the teacher use the student's frozen parts where they are equal; tell if vision is."""
+    same_vision = _equal(student.model.visual, teacher.model.visual)
+    if same_vision:
+        teacher.model.visual = student.model.visual
+    ours, theirs = student.decoder.embed_tokens, teacher.decoder.embed_tokens
+    if not ours.weight.requires_grad and _equal(ours, theirs):
+        teacher.decoder.embed_tokens = ours
+    return same_vision
+
+
+@torch.no_grad()
+def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
+    first, second = ours.state_dict(), theirs.state_dict()
+    return first.keys() == second.keys() and all(
+        value.shape == second[name].shape and torch.equal(value, second[name])
+        for name, value in first.items()
+    )

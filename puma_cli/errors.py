@@ -1,0 +1,54 @@
+"""Everything that can go wrong in a way the user can mend, as one family of exceptions."""
+
+from __future__ import annotations
+
+
+class PumaError(Exception):
+    """A failure the user can act on.
+
+    Args:
+        problem: what went wrong, one sentence, with the offending value in it.
+        cause: why it happened, where that is known.
+        hint: the next step: what to change or to type.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, cause: str = "", hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.cause = cause
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.problem, self.cause, self.hint) if part)
+
+
+class CheckpointError(PumaError):
+    """A model folder is missing, incomplete or not what it says it is."""
+
+
+class ConfigError(PumaError):
+    """A setting, recipe or option has an unknown name or an illegal value."""
+
+    exit_code = 2
+
+
+class DataError(PumaError):
+    """A data set breaks its layout: a missing file, a broken line, an unknown id."""
+
+
+class OutputError(PumaError):
+    """A result cannot be written: the folder is not empty, the disk is full."""
+
+
+class DeviceError(PumaError):
+    """The device asked for is absent or out of memory."""
+
+
+class NumericError(PumaError):
+    """A computation left the finite numbers."""
+
+
+class VerificationError(PumaError):
+    """What was written does not compute what its parent computes."""

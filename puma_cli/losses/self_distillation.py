@@ -1,0 +1,40 @@
+"""Self-distillation: the dropped layers' features, taught to the kept ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, kl_div, log_softmax
+
+from puma_cli.losses.info_nce import cosines
+
+
+def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return E||h_t - h_s||^2 / D over un-normalised post-norm states (B, D), a scalar.
+
+    The paper's distillation term; the mean over D is its reference weights' convention.
+    """
+    return (teacher.float() - student.float()).square().mean()
+
+
+def feature_cosine(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of 1 - cos(h_s, h_t) over states (B, D), a scalar in [0, 2]."""
+    return 1.0 - cosine_similarity(student.float(), teacher.float(), dim=-1).mean()
+
+
+def similarity_divergence(
+    student_queries: Tensor,
+    student_candidates: Tensor,
+    teacher_queries: Tensor,
+    teacher_candidates: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Return the mean KL divergence of the teacher's from the student's score distributions.
+
+    Each query's scores over the batch's candidates, cosine / temperature, are read as a
+    distribution; all inputs are (B, D) or (C, D), widths may differ between the two models.
+    """
+    ours = log_softmax(cosines(student_queries, student_candidates) / temperature, dim=-1)
+    with torch.no_grad():
+        theirs = log_softmax(cosines(teacher_queries, teacher_candidates) / temperature, dim=-1)
+    return kl_div(ours, theirs, log_target=True, reduction="batchmean")

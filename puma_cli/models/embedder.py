@@ -1,0 +1,252 @@
+"""A checkpoint at work: inputs in, embeddings (B, D) out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from puma_cli.checkpoint.source import resolve
+from puma_cli.errors import CheckpointError
+from puma_cli.models.devices import DTYPES, choose_device, choose_dtype
+from puma_cli.models.embedder_settings import (
+    EmbedderSettings,
+    settings_for,
+    write_embedder_settings,
+)
+from puma_cli.models.inputs import Input
+from puma_cli.models.processing import Batch, Processor
+from puma_cli.progress import SILENT, Reporter
+
+
+class Embedder:
+    """A Qwen2-VL decoder read at the embed token.
+
+    The embedding is the post-norm hidden state `norm(h[L])` of the last token (method of the paper,
+    section 3), L2-normalised where cosines are wanted.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        settings: EmbedderSettings,
+        folder: Path | None = None,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.settings = settings
+        self.folder = folder
+        self.processor = Processor(
+            tokenizer, image_processor, settings, positions=model.get_rope_index
+        )
+
+    @property
+    def decoder(self) -> Any:
+        """The language model: `layers`, `norm`, `embed_tokens`."""
+        return self.model.language_model
+
+    @property
+    def depth(self) -> int:
+        """Number of decoder layers L."""
+        return len(self.decoder.layers)
+
+    @property
+    def dimension(self) -> int:
+        """Length D of the embedding."""
+        return int(self.decoder.embed_tokens.weight.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return torch.device(self.decoder.norm.weight.device)
+
+    def collate(self, inputs: Sequence[Input]) -> Batch:
+        """Turn inputs into a batch on the CPU."""
+        return self.processor.collate(inputs)
+
+    def vision_features(self, batch: Batch) -> Any:
+        """Return what the vision tower says of the batch's images, or None without images.
+
+        Computed once, it may be given to several `embed` calls on the same batch.
+        """
+        if batch.pixel_values is None:
+            return None
+        return self.model.get_image_features(
+            batch.pixel_values, batch.image_grid, return_dict=True
+        )
+
+    def embed(self, batch: Batch, vision: Any = None) -> Tensor:
+        """Return un-normalised post-norm states at the embed token (B, D)."""
+        if vision is None:
+            vision = self.vision_features(batch)
+        out = self.model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            mm_token_type_ids=batch.token_types,
+            # Positions are given, so the grid would only be walked a second time.
+            mm_encoder_outputs=None if vision is None else {"image": vision},
+            use_cache=False,
+        )
+        return _rows_at(out.last_hidden_state, batch.last)
+
+    @torch.no_grad()
+    def hidden_states(self, batch: Batch) -> Tensor:
+        """Return the residual stream at the embed token before the final norm (L + 1, B, D).
+
+        Row 0 is the embedding output, row k the output of the k-th layer.
+        """
+        rows: list[Tensor] = []
+
+        def keep_input(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            rows.append(_rows_at(hidden, batch.last))
+
+        def keep_output(_: nn.Module, args: object, output: Any) -> None:
+            rows.append(_rows_at(output[0] if isinstance(output, tuple) else output, batch.last))
+
+        layers = self.decoder.layers
+        hooks = [layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
+        hooks += [layer.register_forward_hook(keep_output) for layer in layers]
+        try:
+            self.embed(batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack(rows)
+
+    def read_out(self, hidden: Tensor) -> Tensor:
+        """Apply the final norm to residual states (..., D)."""
+        result: Tensor = self.decoder.norm(hidden)
+        return result
+
+    @contextmanager
+    def layers(self, kept: Sequence[int]) -> Iterator[None]:
+        """Run only the decoder layers `kept` while the context is open; weights are shared."""
+        full = self.decoder.layers
+        self.decoder.layers = nn.ModuleList([full[index] for index in kept])
+        try:
+            yield
+        finally:
+            self.decoder.layers = full
+
+    @torch.inference_mode()
+    def encode(
+        self,
+        inputs: Sequence[Input],
+        batch_size: int = 128,
+        reporter: Reporter = SILENT,
+        label: str = "encode",
+    ) -> Tensor:
+        """Return the L2-normalised embeddings of `inputs` in their order, fp32 on the CPU (N, D)."""
+        out = torch.empty(len(inputs), self.dimension)
+        training = self.model.training
+        self.model.eval()
+        try:
+            for chosen, batch in self.batches(inputs, batch_size, reporter, label):
+                out[chosen] = normalize(self.embed(batch).float(), dim=-1).cpu()
+        finally:
+            self.model.train(training)
+        return out
+
+    def batches(
+        self,
+        inputs: Sequence[Input],
+        batch_size: int = 128,
+        reporter: Reporter = SILENT,
+        label: str = "encode",
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Yield `inputs` as batches on the model's device, each with the places of its inputs."""
+        # Inputs of like length and kind side by side waste the least padding.
+        order = sorted(range(len(inputs)), key=lambda index: _cost(inputs[index]))
+        starts = range(0, len(order), batch_size)
+        for start in reporter.track(starts, label, total=len(starts)):
+            chosen = order[start : start + batch_size]
+            yield chosen, self.collate([inputs[index] for index in chosen]).to(self.device)
+
+    def save(self, folder: Path, dtype: str = "auto") -> None:
+        """Write the checkpoint and all its side files into `folder`, which exists.
+
+        Args:
+            dtype: number format of the weights; `auto` keeps that of the model in memory.
+        """
+        state = None
+        if dtype != "auto":
+            state = {
+                name: value.to(DTYPES[dtype]) for name, value in self.model.state_dict().items()
+            }
+            self.model.config.dtype = DTYPES[dtype]
+        self.model.save_pretrained(folder, state_dict=state)
+        self.tokenizer.chat_template = self.settings.template
+        self.tokenizer.save_pretrained(folder)
+        self.image_processor.save_pretrained(folder)
+        write_embedder_settings(self.settings, folder)
+
+
+def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedder:
+    """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.
+
+    Raises:
+        CheckpointError: a file is missing or broken, or a weight is missing, unexpected or misshapen.
+    """
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+    folder = resolve(model)
+    place = choose_device(device)
+    settings = settings_for(folder)
+    try:
+        network, report = AutoModel.from_pretrained(
+            folder, dtype=choose_dtype(dtype, place), output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    except Exception as error:  # transformers and safetensors raise many kinds here
+        raise CheckpointError(
+            f"{folder} cannot be opened as a model.",
+            cause=f"{type(error).__name__}: {error}",
+            hint=f"puma info {folder} says what the folder holds.",
+        ) from error
+    _check_keys(folder, report)
+    if not hasattr(network, "language_model") or not hasattr(network, "visual"):
+        raise CheckpointError(
+            f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",
+            hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
+        )
+    image_processor.size = {
+        "shortest_edge": settings.min_pixels,
+        "longest_edge": settings.max_pixels,
+    }
+    return Embedder(network.to(place).eval(), tokenizer, image_processor, settings, folder)
+
+
+def _check_keys(folder: Path, report: dict[str, Any]) -> None:
+    # An embedder has no use for the LM head; anything else unexpected means a wrong layout, and a
+    # missing weight would be random numbers.
+    extra = [key for key in report["unexpected_keys"] if not key.startswith("lm_head")]
+    for problem, keys in (
+        ("lacks the weight", sorted(report["missing_keys"])),
+        ("has the unexpected weight", sorted(extra)),
+        ("has a misshapen weight", sorted(str(key) for key in report["mismatched_keys"])),
+    ):
+        if keys:
+            raise CheckpointError(
+                f"{folder} {problem} {keys[0]}.",
+                cause=f"{len(keys)} such weights; the files do not fit config.json.",
+                hint="Download the checkpoint again, or cut it again with `puma prune`.",
+            )
+
+
+def _rows_at(hidden: Tensor, last: Tensor) -> Tensor:
+    return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+
+
+def _cost(entry: Input) -> tuple[bool, int]:
+    return entry.image is not None, len(entry.text or "") + len(entry.instruction or "")

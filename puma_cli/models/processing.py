@@ -1,0 +1,210 @@
+"""From inputs to tensors: the prompt, the tokens, the pixels and the M-RoPE positions."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from puma_cli.errors import DataError
+from puma_cli.models.embedder_settings import EmbedderSettings
+from puma_cli.models.inputs import Input
+
+IMAGE_TOKEN = "<|image_pad|>"
+PIXEL_CACHE_BYTES = 1 << 30
+
+
+@dataclass
+class Batch:
+    """Tensors of B inputs, right-padded to T tokens.
+
+    Args:
+        input_ids: token ids (B, T).
+        attention_mask: 1 for real tokens (B, T).
+        position_ids: M-RoPE positions (3, B, T); padding does not count.
+        token_types: 1 at image tokens (B, T).
+        last: index of the embed token of each row (B,).
+        pixel_values: flattened patches of all images (P, C), or None.
+        image_grid: patches in time, height and width of each image (I, 3), or None.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    position_ids: torch.Tensor
+    token_types: torch.Tensor
+    last: torch.Tensor
+    pixel_values: torch.Tensor | None = None
+    image_grid: torch.Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of inputs B."""
+        return int(self.input_ids.shape[0])
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on `device`."""
+        moved = {
+            name: value.to(device, non_blocking=True) if value is not None else None
+            for name, value in vars(self).items()
+        }
+        return Batch(**moved)
+
+
+class Processor:
+    """Turns inputs into a batch, the same way for training, evaluation and export.
+
+    Args:
+        tokenizer: a fast tokenizer whose vocabulary holds the image token.
+        image_processor: a Qwen2-VL image processor.
+        settings: prompt and limits.
+        positions: the model's own `get_rope_index`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        image_processor: Any,
+        settings: EmbedderSettings,
+        positions: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.image_processor = image_processor
+        self.settings = settings
+        self._positions = positions
+        self._image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+        self._pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+        self._specials = sorted(
+            {str(token) for token in tokenizer.get_added_vocab()}, key=len, reverse=True
+        )
+        self._pixels: OrderedDict[Path, tuple[np.ndarray, tuple[int, ...]]] = OrderedDict()
+        self._pixel_bytes = 0
+        self._position_memo: dict[tuple[object, ...], torch.Tensor] = {}
+
+    def render(self, inputs: Sequence[Input]) -> list[str]:
+        """Return the prompt of each input, with one image token an image."""
+        messages = [[{"role": "user", "content": self._content(entry)}] for entry in inputs]
+        return list(
+            self.tokenizer.apply_chat_template(
+                messages, chat_template=self.settings.template, tokenize=False
+            )
+        )
+
+    def collate(self, inputs: Sequence[Input]) -> Batch:
+        """Return the batch of `inputs`, on the CPU.
+
+        Raises:
+            DataError: an image is missing or cannot be decoded.
+        """
+        pixels = [self._pixels_of(entry.image) for entry in inputs if entry.image is not None]
+        grids = [grid for _, grid in pixels]
+        rows = self._token_ids(self.render(inputs), iter(grids))
+        width = max(len(row) for row in rows)
+        ids = torch.full((len(rows), width), self._pad_id)
+        mask = torch.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
+            mask[index, : len(row)] = 1
+        types = ((ids == self._image_token_id) & (mask == 1)).int()
+        positions = torch.zeros(3, len(rows), width, dtype=torch.long)
+        remaining = iter(grids)
+        for index, (row, entry) in enumerate(zip(rows, inputs, strict=True)):
+            grid = next(remaining) if entry.image is not None else None
+            positions[:, index, : len(row)] = self._positions_of(types[index, : len(row)], grid)
+        return Batch(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            token_types=types,
+            last=mask.sum(dim=1) - 1,
+            pixel_values=torch.from_numpy(np.concatenate([p for p, _ in pixels]))
+            if pixels
+            else None,
+            image_grid=torch.tensor(grids) if grids else None,
+        )
+
+    def _content(self, entry: Input) -> list[dict[str, str]]:
+        lines = [self._cut(self._plain(line)) for line in (entry.instruction, entry.text) if line]
+        parts = [{"type": "image"}] if entry.image is not None else []
+        return [*parts, {"type": "text", "text": "\n".join(lines)}] if lines else parts
+
+    def _plain(self, text: str) -> str:
+        # A user's text must not smuggle in an image or an early embed token.
+        for token in self._specials:
+            text = text.replace(token, "")
+        return text
+
+    def _cut(self, text: str) -> str:
+        limit = self.settings.max_text_tokens
+        if len(text) <= limit:  # a token holds at least one byte
+            return text
+        offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
+        return text if len(offsets) <= limit else text[: offsets[limit][0]]
+
+    def _token_ids(self, prompts: list[str], grids: Any) -> list[list[int]]:
+        merge = self.image_processor.merge_size**2
+        rows = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        expanded = []
+        for row in rows:
+            out: list[int] = []
+            for token in row:
+                count = 1
+                if token == self._image_token_id:
+                    count = int(np.prod(next(grids))) // merge
+                out.extend([token] * count)
+            expanded.append(out)
+        return expanded
+
+    def _positions_of(self, types: torch.Tensor, grid: tuple[int, ...] | None) -> torch.Tensor:
+        if grid is None:
+            return torch.arange(len(types)).expand(3, -1)
+        first = int(types.argmax())
+        key = (len(types), first, grid)
+        if key not in self._position_memo:
+            # The stock function walks token by token in Python: worth remembering per layout.
+            self._position_memo[key] = self._positions(
+                input_ids=torch.zeros(1, len(types), dtype=torch.long),
+                mm_token_type_ids=types[None],
+                image_grid_thw=torch.tensor([grid]),
+            )[0][:, 0]
+        return self._position_memo[key]
+
+    def _pixels_of(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
+        if path in self._pixels:
+            self._pixels.move_to_end(path)
+            return self._pixels[path]
+        out = self.image_processor(images=[_open_image(path)], return_tensors="np")
+        entry = (
+            np.ascontiguousarray(out["pixel_values"], dtype=np.float32),
+            tuple(int(n) for n in out["image_grid_thw"][0]),
+        )
+        self._pixels[path] = entry
+        self._pixel_bytes += entry[0].nbytes
+        while self._pixel_bytes > PIXEL_CACHE_BYTES:
+            _, (old, _) = self._pixels.popitem(last=False)
+            self._pixel_bytes -= old.nbytes
+        return entry
+
+
+def _open_image(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            if image.mode in ("RGBA", "LA", "P"):
+                # Transparent pixels hide arbitrary colours: lay them on white.
+                image = image.convert("RGBA")
+                ground = Image.new("RGBA", image.size, "white")
+                return Image.alpha_composite(ground, image).convert("RGB")
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise DataError(
+            f"The image {path} is missing.", hint="Check the paths in the data set's jsonl files."
+        ) from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
