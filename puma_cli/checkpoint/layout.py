@@ -22,6 +22,7 @@ class Layout:
     preprocessor: str = "preprocessor_config.json"
     processor: str = "processor_config.json"
     training: str = "training"
+    training_settings: str = "settings.json"
     last: str = "last"
     log: str = "log.jsonl"
     profile: str = "profile.json"

@@ -43,7 +43,8 @@ def tiny_config(**changes: Any) -> Qwen2VLConfig:
 def write_base(folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Path:
     """Write a model of the base class: `language_model.*` and `visual.*`."""
     torch.manual_seed(0)
-    model = Qwen2VLModel(tiny_config(tie_word_embeddings=True)).to(dtype)
+    model: Any = Qwen2VLModel(tiny_config(tie_word_embeddings=True))
+    model = model.to(dtype)
     model.config.dtype = dtype
     model.save_pretrained(folder, **options)
     return folder

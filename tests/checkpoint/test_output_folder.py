@@ -26,9 +26,13 @@ def test_success_puts_the_folder_under_its_name_and_nothing_else(tmp_path: Path)
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, RuntimeError, SystemExit])
 def test_a_failure_leaves_nothing_behind(tmp_path: Path, failure: type[BaseException]) -> None:
-    with pytest.raises(failure), new_folder(tmp_path / "a" / "b" / "out") as draft:
-        (draft / "half.txt").write_text("x")
-        raise failure
+    def write_half() -> None:
+        with new_folder(tmp_path / "a" / "b" / "out") as draft:
+            (draft / "half.txt").write_text("x")
+            raise failure
+
+    with pytest.raises(failure):
+        write_half()
     assert names(tmp_path) == []
 
 
@@ -96,9 +100,13 @@ def test_a_file_and_the_current_folder_are_refused(
     ],
 )
 def test_a_full_disk_is_named_and_nothing_stays(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(OutputError, match="disk is full"), new_folder(tmp_path / "out") as draft:
-        (draft / "half.txt").write_text("x")
-        raise error
+    def fill_disk() -> None:
+        with new_folder(tmp_path / "out") as draft:
+            (draft / "half.txt").write_text("x")
+            raise error
+
+    with pytest.raises(OutputError, match="disk is full"):
+        fill_disk()
     assert names(tmp_path) == []
 
 
@@ -124,9 +132,13 @@ def test_an_error_of_the_body_about_other_files_passes_unchanged(tmp_path: Path)
 
 
 def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="not empty"), new_folder(tmp_path / "out"):
-        (tmp_path / "out").mkdir()
-        (tmp_path / "out" / "theirs.txt").write_text("x")
+    def be_overtaken() -> None:
+        with new_folder(tmp_path / "out"):
+            (tmp_path / "out").mkdir()
+            (tmp_path / "out" / "theirs.txt").write_text("x")
+
+    with pytest.raises(OutputError, match="not empty"):
+        be_overtaken()
     assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == ["theirs.txt"]
 

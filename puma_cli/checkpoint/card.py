@@ -1,0 +1,100 @@
+"""The model card of a written checkpoint: a README.md with YAML front matter."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from puma_cli.checkpoint.layout import CARD
+from puma_cli.checkpoint.output_folder import write_text
+
+# Plain transformers, no puma: the same vectors as `puma_cli.load(...).encode(...)`.
+USAGE = """\
+```python
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+folder = "FOLDER"
+model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder)
+image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+
+@torch.no_grad()
+def embed(text=None, image=None):
+    parts = [{"type": "image"}] if image else []
+    parts += [{"type": "text", "text": text}] if text else []
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
+    inputs = {}
+    if image:
+        pixels = image_processor(images=[Image.open(image).convert("RGB")], return_tensors="pt")
+        inputs.update(pixels)
+        tokens = int(pixels["image_grid_thw"].prod()) // image_processor.merge_size**2
+        prompt = prompt.replace("<|image_pad|>", "<|image_pad|>" * tokens)
+    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    inputs.update(input_ids=ids, mm_token_type_ids=(ids == model.config.image_token_id).int())
+    states = model(**inputs).last_hidden_state
+    return torch.nn.functional.normalize(states[0, -1], dim=-1)
+```
+
+A query's instruction goes on a line before its text; candidates have none.
+"""
+
+
+def write_card(
+    folder: Path,
+    title: str,
+    *,
+    summary: str,
+    facts: Sequence[tuple[str, str]] = (),
+    usage: str = USAGE,
+    name: str = ".",
+    metadata: Mapping[str, str | Sequence[str]] | None = None,
+) -> None:
+    """Write the folder's README.md.
+
+    Args:
+        summary: what the model is, one paragraph.
+        facts: rows of a table of names and values.
+        usage: how to use it, where FOLDER stands for `name`.
+        metadata: further front matter, such as `license` or `base_model`.
+    """
+    front: dict[str, str | Sequence[str]] = {
+        "library_name": "transformers",
+        "pipeline_tag": "feature-extraction",
+        "tags": ["puma", "multimodal-retrieval", "embeddings"],
+    }
+    front.update(metadata or {})
+    sections = [_front_matter(front), f"# {title}\n", summary.strip() + "\n"]
+    if facts:
+        rows = "".join(f"| {_cell(left)} | {_cell(right)} |\n" for left, right in facts)
+        sections.append(f"| | |\n|---|---|\n{rows}")
+    if usage:
+        sections.append(f"## Use\n\n{usage.replace('FOLDER', name).strip()}\n")
+    write_text(folder / CARD, "\n".join(sections))
+
+
+def licence_of(folder: Path) -> str | None:
+    """Return the licence that a folder's card names in its front matter, or None."""
+    try:
+        text = (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    front = re.match(r"---\n(.*?)\n---", text, flags=re.DOTALL)
+    found = (
+        re.search(r"^license:\s*([\w.\-]+)\s*$", front[1], flags=re.MULTILINE) if front else None
+    )
+    return found[1] if found else None
+
+
+def _front_matter(values: Mapping[str, str | Sequence[str]]) -> str:
+    import yaml
+
+    plain = {key: value if isinstance(value, str) else list(value) for key, value in values.items()}
+    return f"---\n{yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,87 @@
+"""What a checkpoint's config, headers and embedder settings say about it, without its weights."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from puma_cli.checkpoint.decoder_keys import find_decoder, parameters_by_part
+from puma_cli.checkpoint.layout import CONFIG, EMBEDDER
+from puma_cli.checkpoint.safetensors_header import checkpoint_headers
+from puma_cli.errors import CheckpointError, PumaError
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the raw `config.json` of a checkpoint.
+
+    Raises:
+        CheckpointError: it is missing or no JSON object.
+    """
+    path = folder / CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"`{path}` cannot be read as JSON.",
+            cause=str(error),
+            hint="Download or copy the checkpoint again.",
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"`{path}` is not a JSON object.")
+    return content
+
+
+def model_facts(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield names and values that describe a checkpoint.
+
+    Raises:
+        CheckpointError: its config or weights are broken.
+    """
+    config = read_config(folder)
+    tensors = checkpoint_headers(folder)
+    decoder = find_decoder(tensors)
+    names = [str(name) for name in config.get("architectures") or ()]
+    yield "architecture", f"{', '.join(names) or 'unnamed'} ({config.get('model_type', 'no type')})"
+    yield "decoder layers", str(decoder.depth)
+    counts = parameters_by_part(decoder, tensors)
+    parts = ", ".join(f"{part} {say_count(count)}" for part, count in counts.items())
+    yield "parameters", f"{say_count(sum(counts.values()))}: {parts}"
+    dtypes = Counter(entry.dtype for entry in tensors.values())
+    files = len({entry.file for entry in tensors.values()})
+    size = say_bytes(sum(entry.size for entry in tensors.values()))
+    yield "weights", f"{size} in {files} file{'s' * (files > 1)}, {' and '.join(sorted(dtypes))}"
+    yield from _embedder_facts(folder)
+
+
+def say_count(count: int) -> str:
+    """Return a number of parameters in words, such as `5.79 M`."""
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.2f} {name}"
+    return str(count)
+
+
+def say_bytes(size: int) -> str:
+    """Return a number of bytes in words, such as `11.6 MB`; 1 MB is a million bytes."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
+
+
+def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:
+    from puma_cli.models.embedder_settings import has_embedder_settings, settings_for
+
+    own = has_embedder_settings(folder)
+    try:
+        settings = settings_for(folder)
+    except PumaError as error:
+        yield "embeds", f"no: {error.problem} {error.cause}".strip()
+        return
+    yield "dimension", str(settings.dimension)
+    where = f"says {EMBEDDER}" if own else f"a trained token of its own: it has no {EMBEDDER}"
+    yield "ends on", f"{settings.embed_token} ({where})"
+    yield "pixels per image", f"{settings.min_pixels} to {settings.max_pixels}"
