@@ -54,9 +54,7 @@ class LogReporter(Reporter):
         now = time.monotonic()
         if now - self._last >= self.every or done >= total:
             self._last = now
-            self._line(
-                f"step {_share(done, total)}, {show_values(values)}{self._pace.left(total)}"
-            )
+            self._line(f"step {_share(done, total)}, {show_values(values)}{self._pace.left(total)}")
         if done >= total:
             self._pace = _Pace()
 

@@ -15,6 +15,8 @@ USAGE = 2
 INTERRUPTED = 130
 TERMINATED = 143
 
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
 
 class Terminated(KeyboardInterrupt):
     """The process was asked to end (SIGTERM); like Ctrl-C, work in hand is saved first."""
@@ -55,7 +57,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "cannot allocate memory")
+        sign in text
+        for sign in ("out of memory", "can't allocate memory", "cannot allocate memory")
     )
 
 
@@ -117,7 +120,9 @@ def _disk_full(error: BaseException, params: Mapping[str, Any]) -> Message:
 def _system(error: BaseException, params: Mapping[str, Any]) -> Message:
     assert isinstance(error, OSError)
     where = f"{error.filename}: " if error.filename else ""
-    return Message(FAILED, f"{where}{error.strerror or error}", hint="Check the path and its rights.")
+    return Message(
+        FAILED, f"{where}{error.strerror or error}", hint="Check the path and its rights."
+    )
 
 
 def _missing_part(error: BaseException, params: Mapping[str, Any]) -> Message:

@@ -23,10 +23,6 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", metavar="DIR", help="Data set in the M-BEIR layout."),
 ]
-OutputDir = Annotated[
-    Path | None,
-    typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the result."),
-]
 Tasks = Annotated[
     str | None,
     typer.Option("--tasks", metavar="GLOB", help="Only tasks of such a name.  [default: *]"),
@@ -82,7 +78,20 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 def split(default: str) -> typer.models.OptionInfo:
     """Return the option `--split`, whose default differs between commands."""
-    info: typer.models.OptionInfo = typer.Option(
-        "--split", metavar="NAME", help=f"val or test.  [default: {default}]"
+    return _option(
+        typer.Option("--split", metavar="NAME", help=f"val or test.  [default: {default}]")
     )
+
+
+def output_dir(default: str = "") -> typer.models.OptionInfo:
+    """Return the option `--output-dir`; `default` says in words which folder is taken otherwise."""
+    shown = f"  [default: {default}]" if default else ""
+    return _option(
+        typer.Option("--output-dir", "-o", metavar="DIR", help=f"Folder for the result.{shown}")
+    )
+
+
+def _option(info: object) -> typer.models.OptionInfo:
+    # typer.Option is declared to return Any, so that it can stand as a default value.
+    assert isinstance(info, typer.models.OptionInfo)
     return info

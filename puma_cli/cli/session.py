@@ -116,7 +116,7 @@ def session(ctx: typer.Context) -> Iterator[Session]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that state is saved and drafts are removed."""
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that drafts are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -18,7 +18,9 @@ class _Range:
     open_high: bool = False
 
     def __call__(self, value: Any) -> str:
-        too_low = self.low is not None and (value <= self.low if self.open_low else value < self.low)
+        too_low = self.low is not None and (
+            value <= self.low if self.open_low else value < self.low
+        )
         too_high = self.high is not None and (
             value >= self.high if self.open_high else value > self.high
         )

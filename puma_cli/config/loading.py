@@ -147,7 +147,7 @@ def _build(cls: type[S], tree: Tree) -> S:
 
 
 def _spelling(field: str) -> str:
-    """Name a required field as one types it: positional arguments in capitals, options with dashes."""
+    """Name a required field as one types it: arguments in capitals, options with dashes."""
     if field in {"model", "student"}:
         return field.upper()
     return "--" + field.replace("_", "-")

@@ -107,9 +107,7 @@ def _parse(name: str, text: str) -> Recipe:
 class _StrictLoader(yaml.SafeLoader):
     """A safe loader that refuses a key given twice, of which YAML keeps the last in silence."""
 
-    def construct_mapping(
-        self, node: yaml.MappingNode, deep: bool = False
-    ) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
@@ -121,7 +119,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 def _mapping(text: str, name: str) -> Mapping[str, Any]:
     try:
-        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

@@ -17,7 +17,7 @@ class AnalyzeSettings:
         split: `val` or `test`; choices belong on `val`.
         tasks: glob over task names, such as `*_task0`.
         limit: at most this many queries of each task (>= 1), or all.
-        retention: the share of the full model's score (0 to 1] that the recommended depth must keep.
+        retention: share of the full model's score (0 to 1] that the recommended depth must keep.
     """
 
     model: str
@@ -172,8 +172,8 @@ class BatchSettings:
 
     Args:
         size: queries in a batch (>= 2); each brings one positive candidate.
-        grouping: `mixed` (all tasks in a batch), `task` (one task a batch) or `neighbours` (one task
-            a batch, filled with queries whose positives are hard negatives of one another).
+        grouping: `mixed` (all tasks in a batch), `task` (one task a batch) or `neighbours` (one
+            task a batch, filled with queries whose positives are hard negatives of one another).
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
     """

@@ -1,0 +1,82 @@
+"""`puma analyze`: measure every decoder layer of a model and recommend where to cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import puma_cli
+from puma_cli.cli import options
+from puma_cli.cli.naming import short_name
+from puma_cli.cli.output import Outcome, Table
+from puma_cli.cli.session import session
+
+if TYPE_CHECKING:
+    from puma_cli.profiling.profile import LayerProfile
+
+
+def analyze(
+    ctx: typer.Context,
+    model: options.Model = None,
+    data: options.Data = None,
+    output_dir: Annotated[Path | None, options.output_dir("profile-MODEL")] = None,
+    split: Annotated[str | None, options.split("val")] = None,
+    tasks: options.Tasks = None,
+    limit: options.Limit = None,
+    retention: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the full model's score that the cut must keep.  [default: 0.9]",
+        ),
+    ] = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    seed: options.Seed = None,
+    overwrite: options.Overwrite = None,
+    config: options.Config = None,
+    overrides: options.Overrides = None,
+    print_config: options.PrintConfig = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure every layer of MODEL on a data set and recommend how many to keep.
+
+    Example: puma analyze puma-mini --data scenes
+    """
+    with session(ctx) as run:
+        settings = run.settings(puma_cli.AnalyzeSettings, complete=_default_folder)
+        profile = puma_cli.analyze(settings, run.reporter)
+        run.finish(_outcome(profile, settings.output_dir))
+
+
+def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"output_dir": f"profile-{short_name(given['model'])}"} if "model" in given else {}
+
+
+def _outcome(profile: LayerProfile, folder: Path) -> Outcome:
+    from puma_cli.checkpoint.provenance import to_plain
+    from puma_cli.report.profile_page import DEPTH_HEADERS, depth_rows, prune_command
+
+    k = profile.recommended
+    partial = ": PARTIAL, a limited number of queries" if profile.partial else ""
+    return Outcome(
+        value=str(folder),
+        payload={"output_dir": str(folder), "recommended": k, **to_plain(profile)},
+        body=(
+            Table(
+                DEPTH_HEADERS,
+                depth_rows(profile),
+                title=f"{profile.model} on {profile.data}, {profile.split}{partial}",
+                strong=(k - 1,),
+            ),
+            f"Recommended: keep {k} of {profile.depth} layers. {profile.reason}",
+            f"Report: {folder / 'report.html'}",
+        ),
+        next_command=prune_command(profile, str(folder)),
+    )

@@ -1,0 +1,109 @@
+"""The command line's entry: the commands, the version, usage errors and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from puma_cli.cli import analyze, compare, data, demo, distill, evaluate, info, prune, recipes
+from puma_cli.cli.messages import DONE, FAILED, INTERRUPTED, USAGE, explain
+from puma_cli.cli.output import complain
+from puma_cli.version import __version__
+
+app = typer.Typer(
+    name="puma",
+    help="Cut multimodal retrievers to fewer decoder layers and teach them back what they lost.\n\n"
+    "Start with: puma demo",
+    # Rendering the help with rich would double the time to the first letter.
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("analyze")(analyze.analyze)
+app.command("prune")(prune.prune)
+app.command("distill")(distill.distill)
+app.command("eval")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("info")(info.info)
+app.add_typer(data.app, name="data")
+app.add_typer(recipes.app, name="recipes")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"puma {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line with `args`, by default the process's own, and exit with its code."""
+    sys.exit(run(sys.argv[1:] if args is None else args))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line with `args` and return the exit code."""
+    try:
+        code = app(args=list(args), prog_name="puma", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _pipe_closed()
+    except SystemExit as error:
+        # Typer itself meets a closed pipe with an exit.
+        code = error.code
+        if code == 1:
+            return _pipe_closed()
+    except KeyboardInterrupt:
+        complain("Error: Interrupted")
+        return INTERRUPTED
+    except Exception as error:
+        if "--debug" in args and not _is_usage(error):
+            traceback.print_exc()
+        return _usage(error) if _is_usage(error) else _fault(error)
+    return code if isinstance(code, int) else DONE
+
+
+def _is_usage(error: Exception) -> bool:
+    return getattr(error, "exit_code", None) == USAGE and hasattr(error, "format_message")
+
+
+def _usage(error: Any) -> int:
+    """Print a usage error; a bare `puma` or `puma data` gets the help it lacks."""
+    text = error.format_message()
+    if text.startswith("Usage:"):
+        complain(text)
+        return USAGE
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "puma"
+    complain(f"Error: {text}\n  `{path} --help` lists what there is.")
+    return USAGE
+
+
+def _fault(error: Exception) -> int:
+    message = explain(error)
+    complain(str(message))
+    return message.exit_code
+
+
+def _pipe_closed() -> int:
+    """End quietly when the reader of standard output is gone, as after `| head`."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    return FAILED

@@ -1,0 +1,100 @@
+"""`puma compare`: what each model keeps of the first one's score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import puma_cli
+from puma_cli.cli import options
+from puma_cli.cli.naming import percent
+from puma_cli.cli.output import Outcome, Table
+from puma_cli.cli.session import session
+
+if TYPE_CHECKING:
+    from puma_cli.evaluation.comparison import Cell, Comparison, ComparisonRow
+
+
+def compare(
+    ctx: typer.Context,
+    folders: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SCORES...",
+            help="Folders of `puma eval`, the reference first.",
+            show_default=False,
+        ),
+    ],
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="hit@K, mrr@K, hit@k or ndcg@10.")
+    ] = "hit@1",
+    pool: Annotated[str, typer.Option(metavar="NAME", help="local or union.")] = "local",
+    resamples: Annotated[
+        int, typer.Option(metavar="N", help="Bootstrap draws behind the intervals.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of these draws.")] = 0,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Compare runs under --limit too.")
+    ] = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show what models keep of the first one's score, with 95% intervals.
+
+    Example: puma compare scores-teacher scores-cut scores-student
+    """
+    with session(ctx) as run:
+        comparison = puma_cli.compare(
+            folders,
+            metric=metric,
+            pool=pool,
+            resamples=resamples,
+            seed=seed,
+            allow_partial=allow_partial,
+        )
+        run.finish(_outcome(comparison))
+
+
+def _outcome(comparison: Comparison) -> Outcome:
+    retention = comparison.mean.cells[-1].retention
+    return Outcome(
+        value="" if retention is None else f"{retention:.4f}",
+        payload=comparison.to_json(),
+        body=(_table(comparison), *comparison.notes),
+        next_command="",
+    )
+
+
+def _table(comparison: Comparison) -> Table:
+    columns = ["task", "queries", comparison.folders[0].name]
+    for folder in comparison.folders[1:]:
+        columns += [folder.name, "kept (95% interval)"]
+    rows = [_row(row) for row in (*comparison.rows, comparison.mean)]
+    return Table(
+        columns,
+        rows,
+        title=f"{comparison.metric}, {comparison.pool} pool, {comparison.split}: "
+        f"kept of {comparison.models[0]}'s score",
+        strong=(len(rows) - 1,),
+    )
+
+
+def _row(row: ComparisonRow) -> list[str]:
+    reference, *others = row.cells
+    cells = [row.task, str(row.queries), percent(reference.score)]
+    for cell in others:
+        cells += [percent(cell.score), _kept(cell)]
+    return cells
+
+
+def _kept(cell: Cell) -> str:
+    if cell.retention is None:
+        return "-"
+    kept = f"{percent(cell.retention)}%"
+    if cell.retention_interval is None:
+        return kept
+    low, high = cell.retention_interval
+    return f"{kept} [{percent(low)}, {percent(high)}]"

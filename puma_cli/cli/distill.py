@@ -1,0 +1,127 @@
+"""`puma distill`: train a cut model, taught by the whole one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import puma_cli
+from puma_cli.cli import options
+from puma_cli.cli.console_reporter import show_seconds
+from puma_cli.cli.naming import percent, puma
+from puma_cli.cli.output import Outcome
+from puma_cli.cli.session import session
+
+if TYPE_CHECKING:
+    from puma_cli.config.settings import DistillSettings
+    from puma_cli.distillation.distill import DistillResult
+
+# Flags for the settings that people change most; all others are reached with --set.
+_NESTED = {
+    "steps": "train.steps",
+    "epochs": "train.epochs",
+    "batch_size": "batch.size",
+    "learning_rate": "optimizer.learning_rate",
+    "lora_rank": "lora.rank",
+    "loss": "loss.contrastive",
+}
+
+
+def distill(
+    ctx: typer.Context,
+    student: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="STUDENT",
+            help="A pruned checkpoint, or `fresh` for a model that starts from nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The model at full depth, or `none` to learn from the data alone.  "
+            "[default: none]",
+        ),
+    ] = None,
+    data: options.Data = None,
+    output_dir: Annotated[Path | None, options.output_dir()] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Optimizer steps, instead of epochs.")
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Passes over the training queries.  [default: 2.0]"),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Queries in a batch.  [default: 96]")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(metavar="RATE", help="Its peak.  [default: 0.0002]")
+    ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(metavar="R", help="Rank of adapters; 0 trains all weights.  [default: 0]"),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The contrastive part: info_nce or mac.  [default: info_nce]"
+        ),
+    ] = None,
+    tasks: options.Tasks = None,
+    stop_after: Annotated[
+        float | None, typer.Option(metavar="MINUTES", help="Stop then, with state saved.")
+    ] = None,
+    resume: Annotated[
+        bool | None, typer.Option("--resume", help="Go on from the state in --output-dir.")
+    ] = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    seed: options.Seed = None,
+    overwrite: options.Overwrite = None,
+    config: options.Config = None,
+    overrides: options.Overrides = None,
+    print_config: options.PrintConfig = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train STUDENT on a data set, taught by a deeper model.
+
+    Example: puma distill pruned --teacher puma-mini --data scenes -o student --config demo
+    """
+    with session(ctx) as run:
+        settings = run.settings(puma_cli.DistillSettings, nested=_NESTED)
+        result = puma_cli.distill(settings, run.reporter)
+        run.finish(_outcome(result, settings))
+
+
+def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
+    best = (
+        "no validation"
+        if result.best_score is None
+        else f"best at step {result.best_step}: mean validation hit@1 {percent(result.best_score)}"
+    )
+    state = "Trained" if result.finished else "Stopped, with state saved, after"
+    return Outcome(
+        value=str(result.folder),
+        payload={
+            "output_dir": str(result.folder),
+            "steps": result.steps,
+            "best_step": result.best_step,
+            "best_score": result.best_score,
+            "seconds": result.seconds,
+            "finished": result.finished,
+        },
+        body=(
+            f"{state} {result.steps} steps in {show_seconds(result.seconds)}; {best}.",
+            f"Model: {result.folder}",
+        ),
+        next_command=puma("eval", result.folder, "--data", settings.data)
+        if result.finished
+        else "the same command with --resume",
+    )

@@ -1,0 +1,157 @@
+"""`puma eval`: score a model on the tasks of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import puma_cli
+from puma_cli.cli import options
+from puma_cli.cli.naming import percent, puma, short_name
+from puma_cli.cli.output import Outcome, Table
+from puma_cli.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from puma_cli.evaluation.results import Scores
+
+_HITS = ("hit@1", "hit@5", "hit@10")
+
+
+def evaluate(
+    ctx: typer.Context,
+    model: options.Model = None,
+    data: options.Data = None,
+    output_dir: Annotated[Path | None, options.output_dir("scores-MODEL-SPLIT")] = None,
+    split: Annotated[str | None, options.split("test")] = None,
+    tasks: options.Tasks = None,
+    list_tasks: Annotated[
+        bool, typer.Option("--list-tasks", help="Print the data set's tasks, and stop.")
+    ] = False,
+    pools: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pools",
+            metavar="NAME",
+            help="local (a task's own candidates) or union (everybody's); may be repeated.  "
+            "[default: both]",
+        ),
+    ] = None,
+    instruction: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Each query's prompt: first, or seeded draw.  [default: first]"
+        ),
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option("--k", metavar="K", help="The data set's own cutoff.  [default: 5]"),
+    ] = None,
+    limit: options.Limit = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = None,
+    dtype: options.Dtype = None,
+    seed: options.Seed = None,
+    overwrite: options.Overwrite = None,
+    config: options.Config = None,
+    overrides: options.Overrides = None,
+    print_config: options.PrintConfig = False,
+    json_output: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Score MODEL on a data set by the M-BEIR protocol.
+
+    Example: puma eval puma-mini --data scenes
+    """
+    with session(ctx) as run:
+        if list_tasks:
+            _list_tasks(run)
+            return
+        settings = run.settings(puma_cli.EvaluateSettings, complete=_default_folder)
+        scores = puma_cli.evaluate(settings, run.reporter)
+        run.finish(_outcome(scores, settings.output_dir))
+
+
+def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "model" not in given:
+        return {}
+    return {"output_dir": f"scores-{short_name(given['model'])}-{given.get('split', 'test')}"}
+
+
+def _list_tasks(run: Session) -> None:
+    # The model and the output folder play no part here, and need not be given.
+    unused = {"model": "-", "output_dir": "-"}
+    settings = run.settings(puma_cli.EvaluateSettings, complete=lambda given: unused)
+    from puma_cli.evaluation.tasks import list_tasks
+
+    found = list_tasks(settings.data, settings.split, settings.tasks)
+    rows = [(task.name, str(task.queries), str(task.candidates)) for task in found]
+    run.finish(
+        Outcome(
+            value="\n".join(task.name for task in found),
+            payload={"tasks": [task._asdict() for task in found]},
+            body=(Table(("task", "queries", "candidates in its pool"), rows),),
+        )
+    )
+
+
+def _outcome(scores: Scores, folder: Path) -> Outcome:
+    limited = f", at most {scores.limit} queries a task: PARTIAL" if scores.partial else ""
+    return Outcome(
+        value=str(folder),
+        payload={
+            "output_dir": str(folder),
+            "model": scores.model,
+            "data": scores.data,
+            "split": scores.split,
+            "partial": scores.partial,
+            "mean": scores.means,
+            "rows": [
+                {
+                    "task": row.task,
+                    "pool": row.pool,
+                    "queries": row.queries,
+                    "candidates": row.candidates,
+                    **row.metrics,
+                }
+                for row in scores.rows
+            ],
+        },
+        body=(
+            _table(scores, f"{scores.model} on {scores.data}, {scores.split}{limited}"),
+            *_warnings(scores),
+            f"Scores: {folder}",
+        ),
+        next_command=puma("compare", folder, "OTHER-SCORES"),
+    )
+
+
+def _table(scores: Scores, title: str) -> Table:
+    several = len(scores.pools) > 1
+    columns = ["task", "queries"]
+    for pool in scores.pools:
+        columns += [f"{pool} {hit}" if several else hit for hit in _HITS]
+    rows = []
+    for first in scores.of_pool(scores.pools[0]):
+        cells = [first.task, str(first.queries)]
+        for pool in scores.pools:
+            cells += [percent(scores.row(first.task, pool).score(hit)) for hit in _HITS]
+        rows.append(cells)
+    mean = ["mean", str(sum(row.queries for row in scores.of_pool(scores.pools[0])))]
+    for pool in scores.pools:
+        mean += [percent(scores.mean(hit, pool=pool)) for hit in _HITS]
+    return Table(columns, [*rows, mean], title=title, strong=(len(rows),))
+
+
+def _warnings(scores: Scores) -> list[str]:
+    lines = []
+    for row in scores.rows:
+        if row.missing:
+            lines.append(
+                f"{row.task}, {row.pool} pool: {row.missing} positives are not in the pool; "
+                f"{row.unanswerable} queries score 0 for it."
+            )
+    return lines
