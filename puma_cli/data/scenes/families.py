@@ -11,8 +11,11 @@ from puma_cli.data.scenes.compositions import split_of
 from puma_cli.data.scenes.scene import Scene, all_scenes
 from puma_cli.errors import ConfigError
 
+# A target with fewer rebindings would let a bag of attributes guess it half of the time.
 REBINDINGS = 3
-# A target with fewer twins would let a bag of attributes guess it half of the time.
+# Other scenes one change away from an edit's source: without them the target would stand out as
+# the candidate nearest to the source, whatever the text asks.
+SIBLINGS = 3
 KINDS = ("background", "size", "move", "colour", "shape")
 
 
@@ -20,17 +23,29 @@ KINDS = ("background", "size", "move", "colour", "shape")
 Family = tuple[Scene, ...]
 
 
+class Target(NamedTuple):
+    """A held-out scene that queries ask for.
+
+    Args:
+        scene: the scene itself.
+        source: one of its neighbours, which the edit queries start from.
+    """
+
+    scene: Scene
+    source: Scene
+
+
 class Plan(NamedTuple):
     """Which scenes a data set holds.
 
     Args:
         train: families of training scenes, no scene in two of them.
-        targets: target scenes by split ("val", "test").
+        targets: targets by split ("val", "test"), their sources in the pool too.
         pool: the candidates of val and test, unique, in order.
     """
 
     train: list[Family]
-    targets: dict[str, list[Scene]]
+    targets: dict[str, list[Target]]
     pool: list[Scene]
 
 
@@ -57,19 +72,34 @@ def make_plan(seed: int, train_scenes: int, test_targets: int, val_targets: int)
     sizes = {"val": val_targets, "test": test_targets}
     rng = Random(f"{seed}:plan")
     train = _train_families(by_split["train"], train_scenes, rng)
-    targets: dict[str, list[Scene]] = {}
+    targets: dict[str, list[Target]] = {}
     pool: dict[Scene, None] = {}
     for split, size in sizes.items():
         able = [scene for scene in by_split[split] if len(rebindings(scene)) >= REBINDINGS]
         _check_size(f"{split}_targets", size, len(able))
-        targets[split] = rng.sample(able, size)
-        for target in targets[split]:
-            pool[target] = None
-            pool.update(dict.fromkeys(twins(target, rng, lambda _: True)))
+        targets[split] = []
+        for scene in rng.sample(able, size):
+            family = [scene, *twins(scene, rng, lambda _: True)]
+            source = _draw_source(scene, family, rng)
+            targets[split].append(Target(scene, source))
+            pool.update(dict.fromkeys([*family, *_siblings(source, rng)]))
     # Shuffled, so that the place in the pool says nothing of who is a target.
     shuffled = list(pool)
     rng.shuffle(shuffled)
     return Plan(train, targets, shuffled)
+
+
+def _draw_source(scene: Scene, family: list[Scene], rng: Random) -> Scene:
+    kinds = [
+        [edit.source for edit in edits if edit.source in family]
+        for edits in edits_to(scene).values()
+    ]
+    return rng.choice(rng.choice([sources for sources in kinds if sources]))
+
+
+def _siblings(source: Scene, rng: Random) -> list[Scene]:
+    kinds = rng.sample(list(edits_to(source).values()), SIBLINGS)
+    return [rng.choice(edits).source for edits in kinds]
 
 
 def _train_families(scenes: list[Scene], size: int, rng: Random) -> list[Family]:

@@ -51,14 +51,19 @@ class QueryWriter:
         self._may_show = may_show
         self._rng = Random(f"{seed}:queries")
 
-    def rows(self, target: Scene, twins: Sequence[Scene] = ()) -> Iterator[dict[str, Any]]:
+    def rows(
+        self, target: Scene, twins: Sequence[Scene] = (), source: Scene | None = None
+    ) -> Iterator[dict[str, Any]]:
         """Yield one row per task, in the order of `TASKS`.
 
         Args:
             target: the scene asked for; it is in the pool.
             twins: scenes of the pool to list as negatives, unless they satisfy the query.
+            source: the neighbour that edits start from; drawn if not given.
         """
         edits = self._edits(target)
+        if source:
+            edits = [[edit for kind in edits for edit in kind if edit.source == source]]
         for task in TASKS:
             yield self._row(self._draft(task, target, edits), twins)
 

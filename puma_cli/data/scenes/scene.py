@@ -43,12 +43,6 @@ class Scene(NamedTuple):
         """Whether the two things differ in colour or shape."""
         return self.first.kind != self.second.kind
 
-    @property
-    def bag(self) -> tuple[tuple[str, ...], ...]:
-        """The attributes unbound: what a model sees that ignores word order and places."""
-        pairs = zip(self.first, self.second, strict=True)
-        return *(tuple(sorted(pair)) for pair in pairs), (self.relation,), (self.background,)
-
     def with_thing(self, thing: Thing, changed: Thing) -> Scene:
         """Return the scene with `changed` in the place of `thing`."""
         if thing == self.first:
@@ -90,4 +84,6 @@ class Wish(NamedTuple):
 
     def is_satisfied_by(self, scene: Scene) -> bool:
         """Whether `scene` is as the wish says."""
+        if self.is_full:
+            return scene == self.scene
         return self.key(scene) == self.key(self.scene)

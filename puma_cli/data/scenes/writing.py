@@ -34,7 +34,9 @@ def write_data_set(root: Path, plan: Plan, seed: int, reporter: Reporter) -> dic
     writer = QueryWriter(held, pictures, numbers, f"{seed}:heldout")
     union: Rows = []
     for split, targets in plan.targets.items():
-        rows = [row for target in targets for row in writer.rows(target)]
+        rows = [
+            row for target in targets for row in writer.rows(target.scene, source=target.source)
+        ]
         _write_split(root, split, rows)
         counts[f"{split}_queries"] = len(rows)
         if split == "val":
