@@ -6,10 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Any, Literal
 
 Mode = Literal["human", "json", "quiet"]
 
@@ -82,13 +79,8 @@ class Output:
             complain(text)
 
     def _show(self, outcome: Outcome) -> None:
-        console = _console()
         for part in outcome.body:
-            if isinstance(part, Table):
-                console.print(_rich_table(part))
-            else:
-                console.print(part, markup=False, highlight=False, soft_wrap=True)
-        sys.stdout.flush()
+            self.text(part if isinstance(part, str) else _draw(part))
         if outcome.next_command:
             self.talk(f"Next: {outcome.next_command}")
 
@@ -99,10 +91,14 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
-def _console() -> Console:
+def _draw(table: Table) -> str:
+    """Return `table` as lines that fit standard output, in bold only on a terminal."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, emoji=False)
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, emoji=False)
+    with console.capture() as captured:
+        console.print(_rich_table(table))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _rich_table(table: Table) -> Any:

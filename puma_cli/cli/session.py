@@ -55,7 +55,12 @@ class Session:
             cls,
             config=self.params.get("config"),
             overrides=self.params.get("overrides") or (),
-            flags={names[key]: value for key, value in self.params.items() if key in names},
+            flags={
+                names[key]: value
+                for key, value in self.params.items()
+                # An option that may be repeated is an empty list when it is not given.
+                if key in names and value not in ([], ())
+            },
             complete=complete,
         )
         if self.params.get("print_config"):

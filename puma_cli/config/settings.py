@@ -247,12 +247,14 @@ class DemoSettings:
         model: the model at full depth.
         keep: decoder layers that stay (1 to the model's depth).
         fast: less data, fewer steps and fewer test queries: a look, not a measurement.
+        recipe: recipe or file for the distillation, or empty for the one that ships.
     """
 
     output_dir: Path = Path("puma-demo")
     model: str = "puma-mini"
     keep: int = 4
     fast: bool = False
+    recipe: str = ""
     device: str = "auto"
     seed: int = 0
     overwrite: bool = False

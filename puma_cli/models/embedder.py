@@ -21,6 +21,7 @@ from puma_cli.models.embedder_settings import (
 )
 from puma_cli.models.inputs import Input
 from puma_cli.models.processing import Batch, Processor
+from puma_cli.models.quiet import quiet_transformers
 from puma_cli.progress import SILENT, Reporter
 
 
@@ -184,10 +185,11 @@ class Embedder:
                 name: value.to(DTYPES[dtype]) for name, value in self.model.state_dict().items()
             }
             self.model.config.dtype = DTYPES[dtype]
-        self.model.save_pretrained(folder, state_dict=state)
         self.tokenizer.chat_template = self.settings.template
-        self.tokenizer.save_pretrained(folder)
-        self.image_processor.save_pretrained(folder)
+        with quiet_transformers():
+            self.model.save_pretrained(folder, state_dict=state)
+            self.tokenizer.save_pretrained(folder)
+            self.image_processor.save_pretrained(folder)
         write_embedder_settings(self.settings, folder)
 
 
@@ -203,11 +205,12 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
     place = choose_device(device)
     settings = settings_for(folder)
     try:
-        network, report = AutoModel.from_pretrained(
-            folder, dtype=choose_dtype(dtype, place), output_loading_info=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        with quiet_transformers():
+            network, report = AutoModel.from_pretrained(
+                folder, dtype=choose_dtype(dtype, place), output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     except Exception as error:  # transformers and safetensors raise many kinds here
         raise CheckpointError(
             f"{folder} cannot be opened as a model.",
