@@ -44,12 +44,12 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     """
     with new_folder(settings.output_dir, settings.overwrite) as folder:
         data = MbeirFolder(settings.data)
-        model = resolve(settings.model)
+        model = resolve(settings.model, reporter)
         parents = (
             Parent("model", settings.model, fingerprint(model)),
             Parent("data", str(settings.data), fingerprint(data.root)),
         )
-        embedder = load(settings.model, settings.device, settings.dtype)
+        embedder = load(model, settings.device, settings.dtype)
         scores = evaluate_embedder(
             embedder,
             data,
@@ -208,5 +208,5 @@ def _warn(row: TaskScores, reporter: Reporter) -> None:
     if row.tied > _MANY_TIES * row.queries:
         reporter.note(
             f"{where}: in {row.tied} of {row.queries} queries a wrong candidate ties with the "
-            "right one and counts as ahead of it. Is the model collapsed, or the pool full of doubles?"
+            "right one and counts as ahead of it: a collapsed model, or doubles in the pool."
         )

@@ -89,8 +89,8 @@ def write_data(
 def small_data(root: Path) -> Path:
     """Two tasks with answers known by hand.
 
-    task1 local: q1 at 10 -> positives at 11 (rank 1) and 40 (rank 4); q2 at 50 -> 40 (rank 1), whose
-    distance 10 is the smallest; q3 at 14 -> 20 (rank 3, after 11 and 13); q4's positive is missing.
+    In task 1's local pool q1 at 10 finds its positives at 11 (rank 1) and 40 (rank 4), q2 at 50 its
+    positive at 40 (rank 1), q3 at 14 its positive at 20 (rank 3, after 11 and 13); q4's is missing.
     """
     pool: list[Entry] = [("9:1", "11", None), ("9:2", "13", None), ("9:3", "20", None)]
     pool += [("9:4", "40", None), ("9:5", "80", None)]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import ConfigError, DataError, DeviceError, NumericError
@@ -23,11 +25,11 @@ def data(tmp_path: Path) -> Path:
     return small_data(tmp_path / "data")
 
 
-def scored(data: Path, embedder: Circle | None = None, **options: object) -> Scores:
-    return evaluate_embedder(embedder or Circle(), data, **options)  # type: ignore[arg-type]
+def scored(data: MbeirFolder | Path, embedder: Circle | None = None, **options: Any) -> Scores:
+    return evaluate_embedder(embedder or Circle(), data, **options)
 
 
-def test_ranks_and_means_by_hand(data):
+def test_ranks_and_means_by_hand(data: Path) -> None:
     scores = scored(data, pools=("local", "union"))
     row = scores.row("tiny_task1")
     assert dict(zip(row.qids, row.ranks.tolist(), strict=True)) == {
@@ -57,7 +59,7 @@ def test_ranks_and_means_by_hand(data):
     assert not scores.partial
 
 
-def test_every_distinct_input_is_encoded_once(data):
+def test_every_distinct_input_is_encoded_once(data: Path) -> None:
     embedder = Circle()
     scored(data, embedder, pools=("local", "union"))
     candidates, queries = embedder.calls
@@ -67,7 +69,7 @@ def test_every_distinct_input_is_encoded_once(data):
     assert all(entry.instruction is None for entry in candidates)
 
 
-def test_encode_groups_gives_every_input_its_own_vector():
+def test_encode_groups_gives_every_input_its_own_vector() -> None:
     inputs = [Input(text=str(angle)) for angle in (10, 20, 10, 30)]
     vectors, places = encode_groups(Circle(), [inputs[:3], [], inputs[1:]])
     assert len(vectors) == 3
@@ -75,7 +77,9 @@ def test_encode_groups_gives_every_input_its_own_vector():
         assert torch.equal(vectors[place], Circle().encode(group).reshape(-1, 2))
 
 
-def test_a_model_in_training_is_scored_in_evaluation_mode_and_given_back_as_it_was(data):
+def test_a_model_in_training_is_scored_in_evaluation_mode_and_given_back_as_it_was(
+    data: Path,
+) -> None:
     embedder = Circle()
     embedder.model.train()
     embedder.model[0].eval()
@@ -84,9 +88,9 @@ def test_a_model_in_training_is_scored_in_evaluation_mode_and_given_back_as_it_w
     assert [module.training for module in embedder.model.modules()] == [True, False, True]
 
 
-def test_modes_are_restored_after_a_failure(data):
+def test_modes_are_restored_after_a_failure(data: Path) -> None:
     class Broken(Circle):
-        def encode(self, *args, **kwargs):
+        def encode(self, *args: Any, **kwargs: Any) -> Tensor:
             raise RuntimeError
 
     embedder = Broken()
@@ -96,7 +100,7 @@ def test_modes_are_restored_after_a_failure(data):
     assert embedder.model[1].training
 
 
-def test_a_collapsed_model_scores_zero_and_is_named(data):
+def test_a_collapsed_model_scores_zero_and_is_named(data: Path) -> None:
     notes = Notes()
     scores = scored(data, Circle(collapsed=True), reporter=notes)
     assert scores.mean("hit@1") == 0
@@ -105,14 +109,14 @@ def test_a_collapsed_model_scores_zero_and_is_named(data):
     assert any("tiny_task1" in note and "ties" in note for note in notes.notes)
 
 
-def test_queries_without_a_positive_in_the_pool_are_reported(data):
+def test_queries_without_a_positive_in_the_pool_are_reported(data: Path) -> None:
     notes = Notes()
     scored(data, tasks="*_task1", reporter=notes)
     assert len(notes.notes) == 1
     assert "1 of 4 queries have no positive" in notes.notes[0]
 
 
-def test_a_limit_takes_queries_all_over_the_file_and_marks_the_scores(data):
+def test_a_limit_takes_queries_all_over_the_file_and_marks_the_scores(data: Path) -> None:
     scores = scored(data, limit=2)
     row = scores.row("tiny_task1")
     assert row.qids == ("9:q1", "9:q3")
@@ -123,7 +127,7 @@ def test_a_limit_takes_queries_all_over_the_file_and_marks_the_scores(data):
     assert not scored(data, limit=4).partial
 
 
-def test_instructions_reach_the_queries(data):
+def test_instructions_reach_the_queries(data: Path) -> None:
     header = "query_modality\tcand_modality\tdataset_name\tdataset_id\tprompt_1\tprompt_2\n"
     (data / "instructions").mkdir()
     (data / "instructions" / "query_instructions.tsv").write_text(
@@ -140,7 +144,7 @@ def test_instructions_reach_the_queries(data):
     assert {prompt for prompts in chosen for prompt in prompts} == {"Find it.", "Seek it."}
 
 
-def test_the_fashion_sets_keep_their_own_k(tmp_path):
+def test_the_fashion_sets_keep_their_own_k(tmp_path: Path) -> None:
     pool: list[Entry] = [(f"1:{i}", str(i), None) for i in range(1, 12)]
     task = ([("1:q", "0", None)], {"1:q": ["1:8"]}, pool)
     fashion = write_data(tmp_path / "a", {1: task}, dataset="fashion200k")
@@ -150,21 +154,21 @@ def test_the_fashion_sets_keep_their_own_k(tmp_path):
     assert scored(other, k=8).row("tiny_task1").score("hit@k") == 1
 
 
-def test_a_candidate_listed_twice_counts_once(tmp_path):
+def test_a_candidate_listed_twice_counts_once(tmp_path: Path) -> None:
     pool: list[Entry] = [("1:1", "5", None), ("1:1", "5", None), ("1:2", "50", None)]
     data = write_data(tmp_path, {1: ([("1:q", "0", None)], {"1:q": ["1:1"]}, pool)})
     row = scored(data).row("tiny_task1")
     assert (row.candidates, row.ranks.tolist()) == (2, [1])
 
 
-def test_an_empty_pool_is_an_error(tmp_path):
+def test_an_empty_pool_is_an_error(tmp_path: Path) -> None:
     data = write_data(tmp_path, {1: ([("1:q", "0", None)], {"1:q": ["1:1"]}, [])})
     for pool in ("local", "union"):
         with pytest.raises(DataError, match="empty"):
             scored(data, pools=(pool,))
 
 
-def test_a_task_without_queries_is_an_error(tmp_path):
+def test_a_task_without_queries_is_an_error(tmp_path: Path) -> None:
     data = write_data(tmp_path, {1: ([], {}, [("1:1", "0", None)])})
     with pytest.raises(DataError, match="no queries"):
         scored(data)
@@ -181,18 +185,19 @@ def test_a_task_without_queries_is_an_error(tmp_path):
         {"instruction": "random"},
     ],
 )
-def test_illegal_options_are_refused(data, options):
+def test_illegal_options_are_refused(data: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         scored(data, **options)
 
 
-def test_missing_splits_and_tasks_are_data_errors(data):
-    for options in ({"split": "val"}, {"tasks": "*_task9"}):
+def test_missing_splits_and_tasks_are_data_errors(data: Path) -> None:
+    for name, value in (("split", "val"), ("tasks", "*_task9")):
+        options: dict[str, Any] = {name: value}
         with pytest.raises(DataError):
             scored(data, **options)
 
 
-def test_asking_for_what_was_not_scored_says_what_was(data):
+def test_asking_for_what_was_not_scored_says_what_was(data: Path) -> None:
     scores = scored(MbeirFolder(data))
     for call in (lambda: scores.mean("hit@1", "union"), lambda: scores.row("tiny_task8")):
         with pytest.raises(DataError, match="no scores") as caught:
@@ -200,18 +205,18 @@ def test_asking_for_what_was_not_scored_says_what_was(data):
         assert "local" in caught.value.cause or "tiny_task1" in caught.value.cause
 
 
-def test_numbers_that_are_not_finite_are_an_error(data):
+def test_numbers_that_are_not_finite_are_an_error(data: Path) -> None:
     class Overflowing(Circle):
-        def encode(self, *args, **kwargs):
+        def encode(self, *args: Any, **kwargs: Any) -> Tensor:
             return super().encode(*args, **kwargs) / 0
 
     with pytest.raises(NumericError):
         scored(data, Overflowing())
 
 
-def test_a_device_without_memory_is_explained(data):
+def test_a_device_without_memory_is_explained(data: Path) -> None:
     class Large(Circle):
-        def encode(self, *args, **kwargs):
+        def encode(self, *args: Any, **kwargs: Any) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(DeviceError, match="batches of 128") as caught:

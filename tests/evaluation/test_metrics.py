@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,14 +22,14 @@ from puma_cli.evaluation.metrics import (
 from tests.evaluation import naive
 
 
-def test_hit_rate_counts_a_query_once_however_many_positives_it_has():
+def test_hit_rate_counts_a_query_once_however_many_positives_it_has() -> None:
     ranks = [[1, 2, 3], [6, 9, 0], [2, 7, 0], [0, 0, 0]]
     assert hit_rate(ranks, 1).tolist() == [1, 0, 0, 0]
     assert hit_rate(ranks, 5).tolist() == [1, 0, 1, 0]
     assert hit_rate(ranks, 10).tolist() == [1, 1, 1, 0]
 
 
-def test_the_first_rank_is_found_in_any_order_and_suffices():
+def test_the_first_rank_is_found_in_any_order_and_suffices() -> None:
     ranks = [[9, 2, 0], [0, 0, 0], [0, 4, 4]]
     assert first_rank(ranks).tolist() == [2, 0, 4]
     assert first_rank(np.zeros((2, 0), dtype=int)).tolist() == [0, 0]
@@ -36,11 +37,11 @@ def test_the_first_rank_is_found_in_any_order_and_suffices():
         assert hit_rate(first_rank(ranks), k).tolist() == hit_rate(ranks, k).tolist()
 
 
-def test_reciprocal_rank_stops_at_the_cutoff():
+def test_reciprocal_rank_stops_at_the_cutoff() -> None:
     assert reciprocal_rank([[3, 4], [11, 12], [10, 0], [0, 0]], 10).tolist() == [1 / 3, 0, 0.1, 0]
 
 
-def test_ndcg_by_hand():
+def test_ndcg_by_hand() -> None:
     # Two of three judged positives found, at ranks 1 and 3; the third is missing from the pool.
     gain = 1 + 1 / math.log2(4)
     best = 1 + 1 / math.log2(3) + 1 / math.log2(4)
@@ -52,12 +53,12 @@ def test_ndcg_by_hand():
 
 
 @pytest.mark.parametrize("metric", ["recall@5", "hit", "hit@0", "hit@-1", "hit@x", "ndcg@10", ""])
-def test_unknown_metrics_are_refused_by_name(metric):
+def test_unknown_metrics_are_refused_by_name(metric: str) -> None:
     with pytest.raises(ConfigError, match="metric"):
         from_first_rank(metric, [1])
 
 
-def test_cutoffs_below_one_are_refused():
+def test_cutoffs_below_one_are_refused() -> None:
     for call in (hit_rate, reciprocal_rank):
         with pytest.raises(ConfigError, match="at least 1"):
             call([1], 0)
@@ -74,7 +75,7 @@ pools = st.integers(1, 25).flatmap(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(pools, min_size=1, max_size=6), st.integers(1, 12))
-def test_metrics_equal_the_naive_reference_and_trec_eval(queries, k):
+def test_metrics_equal_the_naive_reference_and_trec_eval(queries: list[Any], k: int) -> None:
     width = max([1, *(len(relevant) for _, relevant, _ in queries)])
     ranks = np.zeros((len(queries), width), dtype=int)
     judged = np.zeros(len(queries), dtype=int)
@@ -107,7 +108,7 @@ def test_metrics_equal_the_naive_reference_and_trec_eval(queries, k):
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=30))
-def test_metrics_grow_with_the_cutoff_and_stay_in_bounds(ranks):
+def test_metrics_grow_with_the_cutoff_and_stay_in_bounds(ranks: list[int]) -> None:
     for name in ("hit", "mrr"):
         before = np.zeros(len(ranks))
         for k in (1, 2, 5, 10, 100):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +30,7 @@ def on_a_line(*scores: float) -> torch.Tensor:
 QUERY = torch.tensor([[1.0, 0.0]])
 
 
-def test_search_sorts_all_candidates():
+def test_search_sorts_all_candidates() -> None:
     queries, candidates = unit(7), unit(50, seed=1)
     scores, indices = search(queries, candidates, 10, query_chunk=3, candidate_chunk=8)
     full = queries @ candidates.T
@@ -36,7 +38,7 @@ def test_search_sorts_all_candidates():
     assert torch.allclose(scores, full.gather(1, indices))
 
 
-def test_search_gives_ties_in_the_order_of_the_pool():
+def test_search_gives_ties_in_the_order_of_the_pool() -> None:
     candidates = on_a_line(0.5, 1, 0.5, 0.5, 1, 0.5)
     for chunk in (1, 2, 4, 6):
         for k in range(1, 9):
@@ -50,14 +52,14 @@ def test_search_gives_ties_in_the_order_of_the_pool():
     k=st.integers(1, 31),
     chunk=st.integers(1, 31),
 )
-def test_search_is_the_same_for_every_chunk_size(scores, k, chunk):
+def test_search_is_the_same_for_every_chunk_size(scores: list[float], k: int, chunk: int) -> None:
     candidates = torch.tensor(scores)[:, None]
     _, indices = search(torch.ones(1, 1), candidates, k, candidate_chunk=chunk)
     expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:k]
     assert indices[0].tolist() == expected
 
 
-def test_no_queries_is_fine_and_no_candidates_is_not():
+def test_no_queries_is_fine_and_no_candidates_is_not() -> None:
     scores, _ = search(torch.empty(0, 4), unit(3, 4), 2)
     assert scores.shape == (0, 2)
     assert rank_relevant(torch.empty(0, 4), unit(3, 4), []).positions.shape == (0, 10)
@@ -70,7 +72,7 @@ def test_no_queries_is_fine_and_no_candidates_is_not():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_embeddings_that_are_not_finite_are_an_error_not_a_perfect_score(value):
+def test_embeddings_that_are_not_finite_are_an_error_not_a_perfect_score(value: float) -> None:
     broken = unit(5)
     broken[2, 3] = value
     with pytest.raises(NumericError, match="1 of 5 candidate"):
@@ -79,7 +81,7 @@ def test_embeddings_that_are_not_finite_are_an_error_not_a_perfect_score(value):
         search(broken, unit(2), 1)
 
 
-def test_several_positives_are_ranked_best_first():
+def test_several_positives_are_ranked_best_first() -> None:
     candidates = on_a_line(0.9, 0.1, 0.8, 0.3, 0.7, 0.6)
     ranks = rank_relevant(QUERY, candidates, [[5, 2, 1]])
     assert ranks.positions[0].tolist() == [2, 4, 6, 0, 0, 0, 0, 0, 0, 0]
@@ -87,20 +89,20 @@ def test_several_positives_are_ranked_best_first():
     assert ranks.first.tolist() == [2]
 
 
-def test_positives_beyond_the_depth_and_repeated_ones_do_not_count():
+def test_positives_beyond_the_depth_and_repeated_ones_do_not_count() -> None:
     candidates = on_a_line(*np.linspace(0.9, 0.1, 30))
     ranks = rank_relevant(QUERY, candidates, [[*range(30), 3, 3]], depth=4)
     assert ranks.positions.tolist() == [[1, 2, 3, 4]]
 
 
-def test_a_query_without_positives_ranks_nothing():
+def test_a_query_without_positives_ranks_nothing() -> None:
     ranks = rank_relevant(unit(3), unit(6, seed=1), [[], [2], []])
     assert ranks.first[[0, 2]].tolist() == [0, 0]
     assert ranks.ties.tolist() == [0, 0, 0]
     assert 1 <= ranks.first[1] <= 6
 
 
-def test_ties_count_against_the_model():
+def test_ties_count_against_the_model() -> None:
     candidates = on_a_line(0.9, 0.5, 0.5, 0.5, 0.2)
     for positive in (1, 2, 3):
         ranks = rank_relevant(QUERY, candidates, [[positive]])
@@ -113,7 +115,7 @@ def test_ties_count_against_the_model():
 
 
 @pytest.mark.parametrize("width", [1, 7, 192, 1000])
-def test_a_collapsed_model_scores_zero(width):
+def test_a_collapsed_model_scores_zero(width: int) -> None:
     """Equal vectors give products that differ in their last bits: still ties."""
     point = normalize(torch.rand(1, width), dim=1)
     candidates = point.expand(997, width).contiguous()
@@ -140,7 +142,9 @@ cases = st.integers(1, 20).flatmap(
 
 @settings(max_examples=60, deadline=None)
 @given(cases, st.integers(1, 21), st.integers(1, 7), st.integers(1, 12))
-def test_ranks_equal_the_naive_reference(rows, candidate_chunk, query_chunk, depth):
+def test_ranks_equal_the_naive_reference(
+    rows: list[Any], candidate_chunk: int, query_chunk: int, depth: int
+) -> None:
     """The queries are one-hot and the candidates hold the scores, so the product is exact."""
     table = torch.tensor([scores for scores, _ in rows])
     ranks = rank_relevant(
@@ -162,7 +166,9 @@ def test_ranks_equal_the_naive_reference(rows, candidate_chunk, query_chunk, dep
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.permutations(range(40)))
-def test_ranks_do_not_depend_on_the_order_of_the_pool(seed, chunk, order):
+def test_ranks_do_not_depend_on_the_order_of_the_pool(
+    seed: int, chunk: int, order: list[int]
+) -> None:
     queries, candidates = unit(5, seed=seed), unit(40, seed=seed + 1)
     relevant = [[q, q + 7, 30] for q in range(5)]
     moved = torch.empty(40, dtype=torch.long)
