@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import puma_cli
 from puma_cli.cli import options
 from puma_cli.cli.naming import puma
-from puma_cli.cli.output import Outcome
+from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 
 if TYPE_CHECKING:
     from puma_cli.config.settings import PruneSettings
+    from puma_cli.pruning.plan import PrunePlan
     from puma_cli.pruning.prune import PruneResult
 
 
@@ -60,10 +62,67 @@ def prune(
     Example: puma prune puma-mini --keep 4 --output-dir pruned
     """
     with session(ctx) as run:
-        settings = run.settings(puma_cli.PruneSettings)
+        settings = run.settings(puma_cli.PruneSettings, complete=_dry_folder)
         result = puma_cli.prune(settings, run.reporter)
         run.finish(_outcome(result, settings))
 
 
+def _dry_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A dry run writes nothing, so nobody should have to say where.
+    return {"output_dir": "pruned"} if given.get("dry_run") else {}
+
+
 def _outcome(result: PruneResult, settings: PruneSettings) -> Outcome:
-    raise AssertionError
+    from puma_cli.checkpoint.provenance import to_plain
+
+    plan, parity = result.plan, result.parity
+    payload = {
+        "output_dir": str(settings.output_dir),
+        "written": result.folder is not None,
+        **plan.summary(),
+        "parity": to_plain(parity),
+    }
+    lines: list[str] = []
+    if parity is not None:
+        lines.append(
+            f"Checked: equal to {parity.reference} of the parent on {parity.probes} inputs, "
+            f"largest difference {parity.difference:.1e}."
+        )
+    if result.folder is None:
+        lines.append("Dry run: nothing was written.")
+        following = puma("prune", settings.model, *_choice(settings), "-o", settings.output_dir)
+    else:
+        lines.append(f"Model: {result.folder}")
+        to_student = ("--teacher", settings.model, "--data", "DATA", "--output-dir", "student")
+        following = puma("distill", result.folder, *to_student)
+    return Outcome(
+        value=str(result.folder or settings.output_dir),
+        payload=payload,
+        body=(_table(plan, settings.model), *lines),
+        next_command=following,
+    )
+
+
+def _choice(settings: PruneSettings) -> list[object]:
+    for name in ("keep", "layers", "profile"):
+        value = getattr(settings, name)
+        if value is not None:
+            return [f"--{name}", value]
+    return []
+
+
+def _table(plan: PrunePlan, model: str) -> Table:
+    from puma_cli.checkpoint.inspection import say_layers
+    from puma_cli.report.numbers import count, size_on_disk
+
+    parts = list(plan.parameters_before)
+    before, after = plan.parameters
+    rows = [("decoder layers", str(plan.depth), str(len(plan.kept)))]
+    rows += [
+        (part, count(plan.parameters_before[part]), count(plan.parameters_after.get(part, 0)))
+        for part in parts
+    ]
+    rows.append(("parameters", count(before), count(after)))
+    rows.append(("weights", size_on_disk(plan.bytes_before), size_on_disk(plan.bytes_after)))
+    title = f"{model}: keeps layers {say_layers(list(plan.kept))} of {plan.depth}"
+    return Table(("", "before", "after"), rows, title=title, strong=(len(parts) + 1,))

@@ -100,7 +100,9 @@ def _parse(name: str, text: str) -> Recipe:
         if not line.startswith("#"):
             break
         head.append(line.lstrip("#").strip())
-    usage = next((line for line in head if line.startswith("puma ")), "")
+    # The head may show the commands that come before; the one that takes the recipe counts.
+    lines = (line for line in head if line.startswith("puma ") and "--config" in line)
+    usage = next(lines, "")
     return Recipe(name, title=head[0] if head else "", usage=usage, text=text)
 
 

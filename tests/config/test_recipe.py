@@ -1,0 +1,46 @@
+"""The shipped recipes: every one says what it is for and loads."""
+
+import shlex
+
+import pytest
+
+from puma_cli.config.loading import load_settings
+from puma_cli.config.recipe import Recipe, find_recipe, list_recipes
+from puma_cli.config.settings import (
+    AnalyzeSettings,
+    DistillSettings,
+    EvaluateSettings,
+    PruneSettings,
+)
+from puma_cli.errors import ConfigError
+
+SETTINGS: dict[str, type] = {
+    "analyze": AnalyzeSettings,
+    "prune": PruneSettings,
+    "distill": DistillSettings,
+    "eval": EvaluateSettings,
+}
+
+
+@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
+def test_every_recipe_names_its_command_and_loads(recipe: Recipe) -> None:
+    assert recipe.title.endswith(".")
+    words = shlex.split(recipe.usage)
+    assert words[0] == "puma"
+    assert words[words.index("--config") + 1] == recipe.name
+    needed = {"model": "m", "student": "s", "teacher": "t", "data": "d", "output_dir": "o"}
+    cls = SETTINGS[recipe.command]
+    flags = {name: needed[name] for name in needed if hasattr(cls, "__dataclass_fields__")}
+    flags = {name: value for name, value in flags.items() if name in cls.__dataclass_fields__}
+    load_settings(cls, config=recipe.name, flags=flags)
+
+
+def test_the_demos_recipes_ship() -> None:
+    assert {"demo", "demo-fast"} <= {recipe.name for recipe in list_recipes()}
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_recipe("demos")
+    assert "demo" in caught.value.cause
+    assert "Did you mean demo?" in caught.value.hint
