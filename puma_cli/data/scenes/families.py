@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from random import Random
 from typing import NamedTuple
 
@@ -66,16 +67,13 @@ def make_plan(seed: int, train_scenes: int, test_targets: int, val_targets: int)
     Raises:
         ConfigError: a size is below 1 or asks for more scenes than there are.
     """
-    by_split: dict[str, list[Scene]] = {"train": [], "val": [], "test": []}
-    for scene in all_scenes():
-        by_split[split_of(scene)].append(scene)
     sizes = {"val": val_targets, "test": test_targets}
     rng = Random(f"{seed}:plan")
-    train = _train_families(by_split["train"], train_scenes, rng)
+    train = _train_families(_scenes_of("train"), train_scenes, rng)
     targets: dict[str, list[Target]] = {}
     pool: dict[Scene, None] = {}
     for split, size in sizes.items():
-        able = [scene for scene in by_split[split] if len(rebindings(scene)) >= REBINDINGS]
+        able = [scene for scene in _scenes_of(split) if len(rebindings(scene)) >= REBINDINGS]
         _check_size(f"{split}_targets", size, len(able))
         targets[split] = []
         for scene in rng.sample(able, size):
@@ -87,6 +85,18 @@ def make_plan(seed: int, train_scenes: int, test_targets: int, val_targets: int)
     shuffled = list(pool)
     rng.shuffle(shuffled)
     return Plan(train, targets, shuffled)
+
+
+def _scenes_of(split: str) -> list[Scene]:
+    return list(_scenes_by_split()[split])
+
+
+@cache
+def _scenes_by_split() -> dict[str, tuple[Scene, ...]]:
+    found: dict[str, list[Scene]] = {"train": [], "val": [], "test": []}
+    for scene in all_scenes():
+        found[split_of(scene)].append(scene)
+    return {split: tuple(scenes) for split, scenes in found.items()}
 
 
 def _draw_source(scene: Scene, family: list[Scene], rng: Random) -> Scene:
