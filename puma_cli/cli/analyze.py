@@ -30,7 +30,8 @@ def analyze(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Share of the full model's score that the cut must keep.  [default: 0.9]",
+            help="Share of the full model's score at which a cut needs no training.  "
+            "[default: 0.9]",
         ),
     ] = None,
     batch_size: options.BatchSize = None,

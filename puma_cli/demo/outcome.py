@@ -22,7 +22,7 @@ from puma_cli.models.inputs import Input
 from puma_cli.profiling.profile import LayerProfile, read_profile
 from puma_cli.report.demo_page import DemoPage, ScoreRow, write_demo_page
 from puma_cli.report.drawing import to_svg
-from puma_cli.report.page import Figure
+from puma_cli.report.page import Drawing
 from puma_cli.report.plots import plot_readout
 from puma_cli.report.score_plot import plot_scores
 
@@ -212,7 +212,7 @@ def _page(
             f"took {minutes:.1f} minutes."
         ),
         figures=[
-            (title, Figure(to_svg(drawing, name, title), captions[name]))
+            (title, Drawing(to_svg(drawing, name, title), captions[name]))
             for name, (title, drawing) in drawings.items()
         ],
         examples=pick_examples(folders.scenes, {NAMES[who]: folders.scores(who) for who in NAMES}),

@@ -53,10 +53,7 @@ def choose(
     Raises:
         ConfigError: an illegal retention.
     """
-    if not 0.0 < retention <= 1.0:
-        raise ConfigError(
-            f"retention is {retention}, which is no share.", hint="Give a number above 0, up to 1."
-        )
+    check_retention(retention)
     depth, full = len(curve) - 1, curve[-1]
     untrained = next(k for k in range(1, depth + 1) if curve[k] >= retention * full)
     made = _Maker(curve, metric, retention, untrained)
@@ -78,6 +75,14 @@ def choose(
             "training recovers."
         )
     return made.choice(knee, "knee", made.knee_reason(knee))
+
+
+def check_retention(retention: float) -> None:
+    """Raise ConfigError unless `retention` is a share in (0, 1]."""
+    if not 0.0 < retention <= 1.0:
+        raise ConfigError(
+            f"retention is {retention}, which is no share.", hint="Give a number above 0, up to 1."
+        )
 
 
 def find_knee(curve: Sequence[float], noise: float = 0.0) -> tuple[int | None, float]:

@@ -152,19 +152,23 @@ def _build(content: dict[str, Any]) -> LayerProfile:
         TaskReadout(**{**row, "scores": {name: tuple(v) for name, v in row["scores"].items()}})
         for row in content["readout"]
     )
-    values["similarity"] = tuple(
-        LayerSimilarity(
-            **{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}
-        )
-        for entry in content["similarity"]
-    )
+    values["similarity"] = tuple(_similarity(entry) for entry in content["similarity"])
     values["choice"] = Choice(**content["choice"])
     return LayerProfile(**values)
 
 
+def _similarity(entry: dict[str, Any]) -> LayerSimilarity:
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
+    }
+    return LayerSimilarity(**values)
+
+
 def _check(profile: LayerProfile) -> None:
     if not 1 <= profile.recommended <= profile.depth:
-        raise ValueError(f"the recommended depth {profile.recommended} is not in 1..{profile.depth}")
+        raise ValueError(
+            f"the recommended depth {profile.recommended} is not in 1..{profile.depth}"
+        )
     curves = [curve for task in profile.readout for curve in task.scores.values()]
     if any(len(curve) != profile.depth + 1 for curve in [profile.parameters, *curves]):
         raise ValueError(f"a list does not have one value for each of {profile.depth + 1} depths")

@@ -144,7 +144,7 @@ class SimilarityAccumulator:
         varies = self._scatter > CONSTANT * self._square
         scale = (self._scatter[:-1] * self._scatter[1:]).sqrt()
         return tuple(
-            float(min(1.0, max(-1.0, self._cross[layer] / scale[layer])))
+            float((self._cross[layer] / scale[layer]).clamp(-1.0, 1.0))
             if varies[layer] and varies[layer + 1]
             else None
             for layer in range(self.depth)

@@ -9,7 +9,7 @@ from pathlib import Path
 from puma_cli.checkpoint.output_folder import write_text
 from puma_cli.report.gallery import Example, gallery
 from puma_cli.report.numbers import count, share, size_on_disk
-from puma_cli.report.page import Figure, card, code, figure, heading, page, paragraph, table
+from puma_cli.report.page import Drawing, card, code, figure, heading, page, paragraph, table
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,14 @@ class DemoPage:
     rows: Sequence[ScoreRow]
     marked: int | None = None
     score_note: str = ""
-    figures: Sequence[tuple[str, Figure]] = ()
+    figures: Sequence[tuple[str, Drawing]] = ()
     examples: Sequence[Example] = ()
     commands: Sequence[str] = ()
     next_command: str = ""
     metrics: Sequence[str] = ("hit@1", "hit@5")
-    footer: str = field(default="Written by puma demo; every folder beside this page holds a puma.json.")
+    footer: str = field(
+        default="Written by puma demo; every folder beside this page holds a puma.json."
+    )
 
 
 def score_headers(metrics: Sequence[str]) -> list[str]:
@@ -113,7 +115,9 @@ def render_demo_page(content: DemoPage) -> str:
     if content.examples:
         sections += [
             heading("What they retrieve"),
-            paragraph("The five best candidates, best first: green answers the query, red does not."),
+            paragraph(
+                "The five best candidates, best first: green answers the query, red does not."
+            ),
             gallery(list(content.examples)),
         ]
     if content.commands:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -53,10 +55,12 @@ DARK = Palette(
     cell="#2c68b0",
 )
 
+GOOD, BAD = "#2c8a5b", "#d3868c"
+
 ROLES = tuple(Palette.__dataclass_fields__)
 MODALITY_COLOURS = {"text": LIGHT.first, "image": LIGHT.second, "image,text": LIGHT.third}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": LIGHT.ink,
@@ -88,22 +92,33 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9.0,
     "svg.fonttype": "none",
+    "text.parse_math": False,
 }
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
     """Draw in the house's colours and type while the context is open."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context():
+        # A reader's own matplotlibrc must not change the report.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
         yield
 
 
 def canvas(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """Return an empty figure of `width` x `height` inches and its axes, without global state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty_canvas(width, height)
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(1, columns, squeeze=False)
     return figure, list(axes[0])
+
+
+def empty_canvas(width: float, height: float) -> Figure:
+    """Return a figure of `width` x `height` inches without axes or layout."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -128,8 +143,10 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     for element in ("metadata", "style"):
         text = re.sub(rf"<{element}\b.*?</{element}>\s*", "", text, flags=re.DOTALL)
     box = re.search(r'viewBox="[^"]*"', text)
-    opening = f'<svg class="plot" role="img" aria-label="{_attribute(label)}" xmlns="http://www.w3.org/2000/svg" '
-    opening += 'xmlns:xlink="http://www.w3.org/1999/xlink" ' + (box.group(0) if box else "") + ">"
+    opening = (
+        f'<svg class="plot" role="img" aria-label={quoteattr(label)} {box.group(0) if box else ""} '
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
     text = opening + text[text.index(">") + 1 :]
     text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
     # The page's own type instead of a font that the reader may not have.
@@ -137,7 +154,3 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     for role in ROLES:
         text = text.replace(getattr(LIGHT, role), f"var(--{role.replace('_', '-')})")
     return text.strip()
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -11,7 +11,7 @@ from puma_cli.report.drawing import DARK, LIGHT, ROLES, Palette
 
 
 @dataclass(frozen=True)
-class Figure:
+class Drawing:
     """A drawing with the sentence below it.
 
     Args:
@@ -83,7 +83,7 @@ def code(text: str) -> str:
     return f"<pre>{escape(text)}</pre>"
 
 
-def figure(content: Figure) -> str:
+def figure(content: Drawing) -> str:
     """Return a drawing in its frame."""
     caption = f"\n<figcaption>{inline(content.caption)}</figcaption>" if content.caption else ""
     return f"<figure>\n{content.svg}{caption}\n</figure>"

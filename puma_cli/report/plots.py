@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,14 +18,19 @@ from puma_cli.report.drawing import LIGHT, MODALITY_COLOURS, canvas, house_style
 WIDTH = 8.6
 
 
-def plot_readout(profile: LayerProfile) -> Figure:
-    """Return mean hit@1 and hit@5 of the untrained model against depth, with the cut marked."""
+def plot_readout(profile: LayerProfile, cut: int | None = None) -> Figure:
+    """Return mean hit@1 and hit@5 of the untrained model against depth, with the cut marked.
+
+    Args:
+        profile: what was measured.
+        cut: the depth to mark (1 to L); the recommended one by default.
+    """
     with house_style():
         figure, (axes,) = canvas(WIDTH, 3.9)
         depths = range(profile.depth + 1)
         curves = [("hit@5", LIGHT.second), ("hit@1", LIGHT.first)]
         curves = [entry for entry in curves if entry[0] in profile.readout[0].scores]
-        cut = profile.recommended
+        cut = cut or profile.recommended
         axes.axvline(cut, color=LIGHT.mark, linewidth=1.4, linestyle=(0, (4, 3)), zorder=1)
         for metric, colour in curves:
             values = profile.mean(metric)
@@ -87,7 +93,12 @@ def plot_tasks(profile: LayerProfile, metric: str = "hit@1") -> Figure:
             for depth, value in enumerate(values):
                 _cell(axes, row, depth, value, numbered)
         cut = profile.recommended
-        frame = {"fill": False, "edgecolor": LIGHT.mark, "linewidth": 1.8, "zorder": 4}
+        frame: dict[str, Any] = {
+            "fill": False,
+            "edgecolor": LIGHT.mark,
+            "linewidth": 1.8,
+            "zorder": 4,
+        }
         axes.add_patch(Rectangle((cut - 0.5, -0.5), 1, len(rows), **frame))
         axes.set_xlim(-0.55, profile.depth + 0.55)
         axes.set_ylim(len(rows) - 0.45, -0.55)
@@ -135,7 +146,7 @@ def _depth_axis(axes: Axes, depth: int, margin: bool = True) -> None:
         axes.set_xlim(-0.3, depth + 0.3)
 
 
-def _line(entry: LayerSimilarity) -> dict[str, object]:
+def _line(entry: LayerSimilarity) -> dict[str, Any]:
     query = entry.side == "query"
     return {
         "color": MODALITY_COLOURS.get(entry.modality, LIGHT.muted),
@@ -144,14 +155,16 @@ def _line(entry: LayerSimilarity) -> dict[str, object]:
     }
 
 
-def _cut_line() -> dict[str, object]:
+def _cut_line() -> dict[str, Any]:
     return {"color": LIGHT.mark, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 1}
 
 
 def _legend(entries: Sequence[LayerSimilarity]) -> list[Line2D]:
     shown = dict.fromkeys(entry.modality for entry in entries)
     handles = [
-        Line2D([], [], color=MODALITY_COLOURS.get(name, LIGHT.muted), label=name.replace(",", " + "))
+        Line2D(
+            [], [], color=MODALITY_COLOURS.get(name, LIGHT.muted), label=name.replace(",", " + ")
+        )
         for name in shown
     ]
     handles.append(Line2D([], [], color=LIGHT.muted, label="query"))

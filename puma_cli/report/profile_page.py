@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from puma_cli.checkpoint.output_folder import write_text
 from puma_cli.profiling.profile import LayerProfile
 from puma_cli.report.drawing import save_png, to_svg
 from puma_cli.report.numbers import count, share
-from puma_cli.report.page import Figure, card, figure, heading, page, paragraph, table
+from puma_cli.report.page import Drawing, card, figure, heading, page, paragraph, table
 from puma_cli.report.plots import plot_readout, plot_similarity, plot_tasks
 
 REPORT = "report.html"
@@ -25,8 +26,10 @@ _CAPTIONS = {
         "turns the vector. A small turn may still matter to retrieval, so these are a hint and the "
         "read-out is the measure."
     ),
-    "tasks": "Tasks differ in how deep they live; a task that stays pale left of the frame asks most "
-    "of the distillation.",
+    "tasks": (
+        "Tasks differ in how deep they live; a task that is pale inside the frame and dark at the "
+        "right asks most of the distillation."
+    ),
 }
 _LABELS = {
     "readout": "Mean hit rate against decoder layers kept",
@@ -51,11 +54,11 @@ def write_profile_page(profile: LayerProfile, folder: Path, output_dir: str) -> 
     figures = {}
     for name, drawing in drawings.items():
         save_png(drawing, folder / f"{name}.png")
-        figures[name] = Figure(to_svg(drawing, name, _LABELS[name]), _CAPTIONS[name])
+        figures[name] = Drawing(to_svg(drawing, name, _LABELS[name]), _CAPTIONS[name])
     write_text(folder / REPORT, render(profile, figures, output_dir))
 
 
-def render(profile: LayerProfile, figures: dict[str, Figure], output_dir: str) -> str:
+def render(profile: LayerProfile, figures: dict[str, Drawing], output_dir: str) -> str:
     """Return the report as one HTML document."""
     scope = f"{profile.data}, split {profile.split}, {profile.queries:,} queries"
     if profile.partial:
@@ -80,13 +83,15 @@ def render(profile: LayerProfile, figures: dict[str, Figure], output_dir: str) -
         table(_LAYER_HEADERS, _layer_rows(profile)),
         paragraph(
             "Means over all queries and candidates; `profile.json` has them by side and modality. "
-            "Centred: cosine after the mean over inputs is taken away, which shows what a layer does "
-            "to the differences between inputs.",
+            "Centred: cosine after the mean over inputs is taken away, so of the differences "
+            "between inputs alone.",
             note=True,
         ),
     ]
     subtitle = f"{profile.depth} decoder layers of width {profile.dimension}, measured on {scope}."
-    footer = "Written by puma analyze. profile.json holds these numbers, puma.json how they came about."
+    footer = (
+        "Written by puma analyze. profile.json holds these numbers, puma.json how they came about."
+    )
     return page(f"Layer profile of {profile.model}", subtitle, sections, footer)
 
 
@@ -124,8 +129,10 @@ def depth_rows(profile: LayerProfile) -> list[list[str]]:
 
 def prune_command(profile: LayerProfile, output_dir: str) -> str:
     """Return what to type to cut at the recommended depth."""
-    output = f"{profile.model.rstrip('/').rsplit('/', 1)[-1].replace('@', '-')}-{profile.recommended}-layers"
-    return f"puma prune {profile.model} --profile {output_dir} --output-dir {output}"
+    name = profile.model.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
+    output = f"{name}-{profile.recommended}"
+    words = ["puma", "prune", profile.model, "--profile", output_dir, "--output-dir", output]
+    return shlex.join(words)
 
 
 _TASK_HEADERS = ("task", "queries", "candidates", "hit@1 full", "hit@1 at the cut", "kept")
@@ -134,11 +141,12 @@ _LAYER_HEADERS = ("decoder layer", "cosine", "centred", "angular distance", "blo
 
 def _summary(profile: LayerProfile, output_dir: str) -> str:
     k, depth = profile.recommended, profile.depth
+    left, full = profile.parameters[k], profile.parameters[-1]
     paragraphs = [
         profile.reason,
-        f"The cut keeps {count(profile.parameters[k])} of {count(profile.parameters[-1])} parameters "
-        f"({share(profile.parameters[k], profile.parameters[-1])}). The recommendation looks at the read-out of the untrained cut alone and "
-        "cannot see how well a depth trains back; `puma compare` after `puma distill` decides. "
+        f"The cut keeps {count(left)} of {count(full)} parameters ({share(left, full)}). The "
+        "recommendation sees the read-out of the untrained cut alone, not how well a depth trains "
+        "back: `puma distill`, `puma eval` and `puma compare` show that. "
         "Type this next:",
     ]
     if profile.choice.rule == "whole":
@@ -152,7 +160,14 @@ def _task_rows(profile: LayerProfile) -> list[list[str]]:
     for task in profile.readout:
         full, cut = task.scores["hit@1"][-1], task.scores["hit@1"][profile.recommended]
         rows.append(
-            [task.task, f"{task.queries:,}", f"{task.candidates:,}", f"{full:.1%}", f"{cut:.1%}", share(cut, full)]
+            [
+                task.task,
+                f"{task.queries:,}",
+                f"{task.candidates:,}",
+                f"{full:.1%}",
+                f"{cut:.1%}",
+                share(cut, full),
+            ]
         )
     return rows
 
@@ -165,7 +180,5 @@ def _layer_rows(profile: LayerProfile) -> list[list[str]]:
         values = [entry.centred[layer] for entry in profile.similarity]
         known = [value for value in values if value is not None]
         centred = f"{profile.over_inputs(known):.3f}" if len(known) == len(values) else "–"
-        rows.append(
-            [str(layer), f"{cosine:.3f}", centred, f"{angle:.3f}", f"{1 - cosine:.3f}"]
-        )
+        rows.append([str(layer), f"{cosine:.3f}", centred, f"{angle:.3f}", f"{1 - cosine:.3f}"])
     return rows

@@ -9,7 +9,7 @@ import pytest
 
 from puma_cli.errors import CheckpointError
 from puma_cli.profiling.profile import read_profile, write_profile
-from tests.profiling.examples import SHAPE, profile
+from tests.profiling.examples import FACTORS, SHAPE, profile
 
 
 def test_written_and_read_back_unchanged(tmp_path):
@@ -20,8 +20,7 @@ def test_written_and_read_back_unchanged(tmp_path):
 
 def test_means_over_tasks_and_inputs():
     made = profile()
-    factors = (1, 1.2, 0.9, 0.8, 1.1, 1, 0.5, 1.25)
-    assert made.mean("hit@1")[4] == pytest.approx(SHAPE[4] * sum(factors) / 8)
+    assert made.mean("hit@1")[4] == pytest.approx(SHAPE[4] * sum(FACTORS.values()) / 8)
     assert made.retention(12) == 1.0
     assert made.queries == 1600
     assert made.angular_to_final(12) == 0.0
@@ -37,7 +36,7 @@ def test_retention_of_a_score_of_zero_is_unknown():
 
 
 def test_absent(tmp_path):
-    with pytest.raises(CheckpointError, match="holds no profile.json") as caught:
+    with pytest.raises(CheckpointError, match=r"holds no profile\.json") as caught:
         read_profile(tmp_path)
     assert "no folder written by" in caught.value.cause
     with pytest.raises(CheckpointError) as caught:

@@ -1,0 +1,87 @@
+"""The whole analysis: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from puma_cli.checkpoint.provenance import read_provenance
+from puma_cli.config.settings import AnalyzeSettings
+from puma_cli.errors import CheckpointError, ConfigError, DataError, OutputError
+from puma_cli.profiling.analyze import analyze, count_parameters
+from puma_cli.profiling.profile import read_profile
+
+
+@pytest.fixture
+def settings(tiny_checkpoint, data_folder, tmp_path):
+    return AnalyzeSettings(
+        model=str(tiny_checkpoint), data=data_folder, output_dir=tmp_path / "profile", device="cpu"
+    )
+
+
+def test_folder(settings, embedder):
+    profile = analyze(settings)
+    names = {path.name for path in settings.output_dir.iterdir()}
+    assert names == {
+        "profile.json",
+        "report.html",
+        "readout.png",
+        "similarity.png",
+        "tasks.png",
+        "puma.json",
+    }
+    assert read_profile(settings.output_dir) == profile
+    assert profile.depth == embedder.depth
+    assert profile.parameters[-1] == sum(p.numel() for p in embedder.model.parameters())
+    found = read_provenance(settings.output_dir)
+    assert found.command == "analyze"
+    assert [parent.role for parent in found.parents] == ["model", "data"]
+    assert found.results["recommended"] == profile.recommended
+    page = (settings.output_dir / "report.html").read_text()
+    assert f"--profile {settings.output_dir}" in page
+
+
+def test_same_input_same_bytes(settings):
+    analyze(settings)
+    before = (settings.output_dir / "profile.json").read_bytes()
+    drawing = (settings.output_dir / "report.html").read_bytes()
+    analyze(replace(settings, overwrite=True))
+    assert (settings.output_dir / "profile.json").read_bytes() == before
+    assert (settings.output_dir / "report.html").read_bytes() == drawing
+
+
+def test_parameters_of_every_cut(embedder):
+    counts = count_parameters(embedder)
+    layer = sum(p.numel() for p in embedder.decoder.layers[0].parameters())
+    assert [b - a for a, b in pairwise(counts)] == [layer] * embedder.depth
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"model": "absent-folder/x/y"}, CheckpointError),
+        ({"split": "test"}, DataError),
+        ({"tasks": "nothing*"}, DataError),
+        ({"limit": 0}, ConfigError),
+        ({"retention": 1.5}, ConfigError),
+    ],
+)
+def test_refusals_leave_nothing_behind(settings, change, error):
+    with pytest.raises(error):
+        analyze(replace(settings, **change))
+    assert not list(settings.output_dir.parent.iterdir())
+
+
+def test_missing_data(settings, tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        analyze(replace(settings, data=tmp_path / "absent"))
+
+
+def test_folder_that_is_taken(settings):
+    settings.output_dir.mkdir()
+    (settings.output_dir / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError):
+        analyze(settings)
+    assert (settings.output_dir / "mine.txt").read_text() == "mine"

@@ -1,0 +1,94 @@
+"""Retrieval at every depth from one pass, against the model really cut there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.errors import DataError, NumericError
+from puma_cli.evaluation.evaluate import evaluate_embedder
+from puma_cli.models.inputs import Input
+from puma_cli.profiling.readout import DepthEncoder, read_out_depths, storage
+
+
+@pytest.fixture(scope="module")
+def measured(embedder, data_folder):
+    return read_out_depths(embedder, MbeirFolder(data_folder), batch_size=4)
+
+
+def test_each_depth_scores_like_the_model_cut_there(embedder, data_folder, measured):
+    readout, _, partial = measured
+    assert not partial
+    for k in range(1, embedder.depth + 1):
+        with embedder.layers(range(k)):
+            scores = evaluate_embedder(embedder, data_folder, split="val", batch_size=4)
+        for row in readout:
+            for metric in ("hit@1", "hit@5", "mrr@10"):
+                assert row.scores[metric][k] == pytest.approx(
+                    scores.row(row.task).score(metric), abs=1e-9
+                )
+
+
+def test_depth_zero_knows_nothing(measured):
+    # The embedding of the embed token is the same for every input: all tie, ties lose.
+    assert all(row.scores["hit@5"][0] == 0.0 for row in measured[0])
+
+
+def test_tasks_and_groups(measured):
+    readout, similarity, _ = measured
+    assert [(row.task, row.queries, row.candidates) for row in readout] == [
+        ("tiny_task0", 6, 6),
+        ("tiny_task6", 6, 6),
+    ]
+    assert [(entry.side, entry.modality, entry.count) for entry in similarity] == [
+        ("query", "text", 6),
+        ("query", "image,text", 6),
+        ("candidate", "text", 6),
+        ("candidate", "image", 6),
+    ]
+
+
+def test_limit_is_told(embedder, data_folder):
+    readout, _, partial = read_out_depths(
+        embedder, MbeirFolder(data_folder), tasks="*_task0", limit=2
+    )
+    assert partial
+    assert [(row.queries, row.candidates) for row in readout] == [(2, 6)]
+
+
+def test_vectors_are_the_read_out_of_each_depth(embedder):
+    inputs = [Input(text="red"), Input(text="a long text about green"), Input(text="blue")]
+    vectors = DepthEncoder(embedder, "query").encode(inputs, batch_size=2)
+    assert vectors.shape == (3, embedder.depth + 1, embedder.dimension)
+    assert torch.allclose(vectors.norm(dim=-1), torch.ones(vectors.shape[:2]), atol=1e-5)
+    assert torch.allclose(vectors[:, -1], embedder.encode(inputs), atol=1e-5)
+
+
+def test_training_mode_is_restored(embedder, data_folder):
+    embedder.model.train()
+    try:
+        read_out_depths(embedder, MbeirFolder(data_folder), tasks="*_task0", limit=1)
+        assert embedder.model.training
+    finally:
+        embedder.model.eval()
+
+
+def test_broken_weights_are_named(embedder, data_folder):
+    weight = embedder.decoder.layers[1].mlp.down_proj.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[0, 0] = torch.nan
+    try:
+        with pytest.raises(NumericError, match="decoder layer 1 is not finite"):
+            read_out_depths(embedder, MbeirFolder(data_folder), tasks="*_task0", limit=1)
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+
+
+def test_memory_is_bounded():
+    assert storage(10**6) is torch.float32
+    assert storage(10**9) is torch.float16
+    with pytest.raises(DataError, match="200 GB"):
+        storage(10**11)
