@@ -17,7 +17,8 @@ class AnalyzeSettings:
         split: `val` or `test`; choices belong on `val`.
         tasks: glob over task names, such as `*_task0`.
         limit: at most this many queries of each task (>= 1), or all.
-        retention: share of the full model's score (0 to 1] that the recommended depth must keep.
+        retention: share of the full model's score (0 to 1] at which a cut needs no training; the
+            profile names the smallest such depth, and recommends it unless the knee is cheaper.
     """
 
     model: str
