@@ -11,7 +11,7 @@ SAMPLE = Random(5).sample(list(all_scenes()), 200)
 
 
 @pytest.mark.parametrize("target", SAMPLE[:60])
-def test_each_edit_changes_one_thing_and_leads_to_its_target(target):
+def test_each_edit_changes_one_thing_and_leads_to_its_target(target: Scene) -> None:
     for kind, edits in edits_to(target).items():
         for source, change in edits:
             assert change.kind == kind
@@ -20,7 +20,7 @@ def test_each_edit_changes_one_thing_and_leads_to_its_target(target):
             assert differences(source, target) == 1
 
 
-def test_what_an_edit_asks_for_in_words_is_the_target_and_nothing_else():
+def test_what_an_edit_asks_for_in_words_is_the_target_and_nothing_else() -> None:
     rng = Random(0)
     for target in SAMPLE:
         for edits in edits_to(target).values():
@@ -28,14 +28,14 @@ def test_what_an_edit_asks_for_in_words_is_the_target_and_nothing_else():
             assert follow(ask(change, source, rng), source) == target
 
 
-def test_every_kind_of_edit_is_there():
+def test_every_kind_of_edit_is_there() -> None:
     for target in SAMPLE:
         edits = edits_to(target)
         assert set(edits) == {"background", "swap", "move", "colour", "shape", "size"}
         assert all(edits.values())
 
 
-def test_rebindings_are_the_other_scenes_with_the_same_bag():
+def test_rebindings_are_the_other_scenes_with_the_same_bag() -> None:
     by_bag: dict[object, set[Scene]] = {}
     for scene in all_scenes():
         by_bag.setdefault(bag(scene), set()).add(scene)
@@ -44,7 +44,7 @@ def test_rebindings_are_the_other_scenes_with_the_same_bag():
         assert set(rebindings(scene)) == by_bag[bag(scene)] - {scene}
 
 
-def test_the_first_rebindings_exchange_places_colours_and_both():
+def test_the_first_rebindings_exchange_places_colours_and_both() -> None:
     scene = Scene(
         Thing("red", "circle", "small"), Thing("blue", "square", "large"), "left", "white"
     )
@@ -54,7 +54,7 @@ def test_the_first_rebindings_exchange_places_colours_and_both():
     assert rebindings(scene)[:3] == [scene.reversed(), exchanged, exchanged.reversed()]
 
 
-def test_things_that_share_a_colour_have_fewer_rebindings():
+def test_things_that_share_a_colour_have_fewer_rebindings() -> None:
     one, other = Thing("red", "circle", "small"), Thing("red", "square", "small")
     scene = Scene(one, other, "left", "white")
     assert rebindings(scene) == [scene.reversed()]

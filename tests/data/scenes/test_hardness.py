@@ -1,7 +1,7 @@
 """That the benchmark cannot be guessed, at its default size; no picture is drawn for it."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from puma_cli.data.scenes.changes import edits_to
-from puma_cli.data.scenes.families import make_plan
+from puma_cli.data.scenes.families import Target, make_plan
 from puma_cli.data.scenes.pictures import Pictures
 from puma_cli.data.scenes.pools import Pool
 from puma_cli.data.scenes.queries import QueryWriter
@@ -33,14 +33,17 @@ class Guess(NamedTuple):
     shown: str | None
 
 
+Oracle = Callable[[Guess], set[Scene]]
+
+
 class Benchmark(NamedTuple):
     pool: list[Scene]
-    targets: dict[str, list]
+    targets: dict[str, list[Target]]
     guesses: dict[str, list[Guess]]
 
 
 @pytest.fixture(scope="module", params=[0, 1])
-def benchmark(request) -> Benchmark:
+def benchmark(request: pytest.FixtureRequest) -> Benchmark:
     plan = make_plan(request.param, 1, 200, 60)
     pool = Pool(plan.pool, 1, "0")
     scene_of = {pool.did(s, m): s for s in plan.pool for m in ("image", "text", "image,text")}
@@ -61,9 +64,10 @@ def benchmark(request) -> Benchmark:
     return Benchmark(plan.pool, plan.targets, guesses)
 
 
-def hit_rates(guesses: Iterable[Guess], oracle) -> dict[int, float]:
+def hit_rates(guesses: Iterable[Guess], oracle: Oracle) -> dict[int, float]:
     """Mean hit@1 by task of an oracle that guesses evenly among the scenes it cannot tell apart."""
-    hits, totals = Counter(), Counter()
+    hits: defaultdict[int, float] = defaultdict(float)
+    totals: Counter[int] = Counter()
     for guess in guesses:
         choices = oracle(guess)
         hits[guess.task] += len(guess.positives & choices) / len(choices)
@@ -71,11 +75,11 @@ def hit_rates(guesses: Iterable[Guess], oracle) -> dict[int, float]:
     return {task: hits[task] / total for task, total in totals.items()}
 
 
-def test_pools_are_large_and_their_scenes_unique(benchmark):
+def test_pools_are_large_and_their_scenes_unique(benchmark: Benchmark) -> None:
     assert len(benchmark.pool) == len(set(benchmark.pool)) >= 2000
 
 
-def test_each_target_has_four_candidates_one_step_away(benchmark):
+def test_each_target_has_four_candidates_one_step_away(benchmark: Benchmark) -> None:
     by_thing: dict[Thing, list[Scene]] = {}
     for scene in benchmark.pool:
         for thing in scene.things:
@@ -88,14 +92,14 @@ def test_each_target_has_four_candidates_one_step_away(benchmark):
             assert len(near) >= 4
 
 
-def test_each_target_has_three_candidates_of_the_same_bag(benchmark):
+def test_each_target_has_three_candidates_of_the_same_bag(benchmark: Benchmark) -> None:
     sizes = Counter(map(bag, benchmark.pool))
     for targets in benchmark.targets.values():
         assert min(sizes[bag(target.scene)] for target in targets) >= 4
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_a_bag_of_attributes_hits_less_than_half(benchmark, split):
+def test_a_bag_of_attributes_hits_less_than_half(benchmark: Benchmark, split: str) -> None:
     by_bag: dict[object, set[Scene]] = {}
     for scene in benchmark.pool:
         by_bag.setdefault(bag(scene), set()).add(scene)
@@ -104,7 +108,9 @@ def test_a_bag_of_attributes_hits_less_than_half(benchmark, split):
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_what_is_nearest_to_an_edited_picture_hits_less_than_a_third(benchmark, split):
+def test_what_is_nearest_to_an_edited_picture_hits_less_than_a_third(
+    benchmark: Benchmark, split: str
+) -> None:
     pool = set(benchmark.pool)
     sources = {target.scene: target.source for target in benchmark.targets[split]}
 
@@ -118,7 +124,9 @@ def test_what_is_nearest_to_an_edited_picture_hits_less_than_a_third(benchmark, 
     assert max(rates.values()) < 1 / 3, rates
 
 
-def test_a_picture_asked_to_change_is_in_the_pool_and_is_not_the_answer(benchmark):
+def test_a_picture_asked_to_change_is_in_the_pool_and_is_not_the_answer(
+    benchmark: Benchmark,
+) -> None:
     pool = set(benchmark.pool)
     for targets in benchmark.targets.values():
         for target in targets:
