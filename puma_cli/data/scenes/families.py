@@ -7,7 +7,7 @@ from functools import cache
 from random import Random
 from typing import NamedTuple
 
-from puma_cli.data.scenes.changes import edits_to, rebindings
+from puma_cli.data.scenes.changes import count_rebindings, edits_to, rebindings
 from puma_cli.data.scenes.compositions import split_of
 from puma_cli.data.scenes.scene import Scene, all_scenes
 from puma_cli.errors import ConfigError
@@ -73,7 +73,7 @@ def make_plan(seed: int, train_scenes: int, test_targets: int, val_targets: int)
     targets: dict[str, list[Target]] = {}
     pool: dict[Scene, None] = {}
     for split, size in sizes.items():
-        able = [scene for scene in _scenes_of(split) if len(rebindings(scene)) >= REBINDINGS]
+        able = [scene for scene in _scenes_of(split) if count_rebindings(scene) >= REBINDINGS]
         _check_size(f"{split}_targets", size, len(able))
         targets[split] = []
         for scene in rng.sample(able, size):
