@@ -152,6 +152,8 @@ def _summary(profile: LayerProfile, output_dir: str) -> str:
     if profile.choice.rule == "whole":
         return card("There is nothing to cut.", [profile.reason])
     headline = f"Cut after layer {k} of {depth}: keep the first {k}."
+    if profile.choice.rule == "share":
+        headline = f"No depth stands out; {k} of {depth} layers is a customary start."
     return card(headline, paragraphs, prune_command(profile, output_dir))
 
 

@@ -43,6 +43,14 @@ def test_one_layer_offers_no_cut(tmp_path):
     assert "puma prune" not in text
 
 
+def test_no_lead_is_not_sold_as_one(tmp_path):
+    made = profile()
+    choice = replace(made.choice, k=5, rule="share", reason="The model is near chance.")
+    write_profile_page(replace(made, choice=choice), tmp_path, "p")
+    text = read((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "No depth stands out; 5 of 12 layers is a customary start." in text
+
+
 def test_commands_are_quoted_for_the_shell():
     made = replace(profile(), model="org/model@v1")
     assert prune_command(made, "my profile") == (
