@@ -1,0 +1,167 @@
+"""What a cut will do, told from the headers and the config alone: also the dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from puma_cli.checkpoint import decoder_keys
+from puma_cli.checkpoint.decoder_keys import Decoder, find_decoder
+from puma_cli.checkpoint.layout import CONFIG
+from puma_cli.checkpoint.model_facts import read_config
+from puma_cli.checkpoint.safetensors_header import TensorEntry, checkpoint_headers
+from puma_cli.errors import CheckpointError
+from puma_cli.pruning.config_edit import (
+    ConfigChange,
+    check_supported,
+    config_depth,
+    edited_config,
+)
+from puma_cli.pruning.layers import checked_layers
+
+
+@dataclass(frozen=True)
+class Move:
+    """One tensor that stays: where it is, and its name in the cut checkpoint."""
+
+    entry: TensorEntry
+    name: str
+
+
+@dataclass(frozen=True)
+class PrunePlan:
+    """A cut that has not happened yet.
+
+    Args:
+        folder: the parent checkpoint.
+        model_type: its architecture.
+        depth: its number of decoder layers L.
+        kept: ascending indices of the layers that stay.
+        moves: tensors that stay, in the order of the parent's files.
+        dropped: tensors that go: the other layers, and an LM head, which an embedder never uses.
+        config: the cut model's raw config.
+        changes: what differs in it from the parent's.
+        parameters_before: parameters by part of the model; `parameters_after` likewise.
+    """
+
+    folder: Path
+    model_type: str
+    depth: int
+    kept: tuple[int, ...]
+    moves: tuple[Move, ...]
+    dropped: tuple[TensorEntry, ...]
+    config: dict[str, Any]
+    changes: tuple[ConfigChange, ...]
+    parameters_before: Mapping[str, int]
+    parameters_after: Mapping[str, int]
+
+    @property
+    def first_only(self) -> bool:
+        """Whether the kept layers are the first ones, none skipped."""
+        return self.kept == tuple(range(len(self.kept)))
+
+    @property
+    def bytes_before(self) -> int:
+        """Size of the parent's weights in bytes."""
+        return self.bytes_after + sum(entry.size for entry in self.dropped)
+
+    @property
+    def bytes_after(self) -> int:
+        """Size of the cut weights in bytes."""
+        return sum(move.entry.size for move in self.moves)
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        """Number of parameters before and after."""
+        return sum(self.parameters_before.values()), sum(self.parameters_after.values())
+
+    def summary(self) -> dict[str, Any]:
+        """Return the plan as plain JSON, without its lists of tensors."""
+        before, after = self.parameters
+        return {
+            "model_type": self.model_type,
+            "layers_before": self.depth,
+            "kept_layers": list(self.kept),
+            "tensors_kept": len(self.moves),
+            "tensors_dropped": len(self.dropped),
+            "parameters_before": before,
+            "parameters_after": after,
+            "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after,
+            "parts_before": dict(self.parameters_before),
+            "parts_after": dict(self.parameters_after),
+            "config_changes": [
+                {"key": change.key, "before": change.before, "after": change.after}
+                for change in self.changes
+            ],
+        }
+
+
+def depth_of(folder: Path) -> int:
+    """Return the number of decoder layers of a checkpoint, checked against its config.
+
+    Raises:
+        CheckpointError: weights and config disagree, or the architecture is not supported.
+    """
+    return _read(folder)[2].depth
+
+
+def make_plan(folder: Path, kept: Sequence[int]) -> PrunePlan:
+    """Plan the cut of a checkpoint folder to the decoder layers `kept`; write nothing.
+
+    Raises:
+        CheckpointError: the checkpoint is broken or cannot be cut safely.
+        ConfigError: `kept` is empty, not ascending or beyond the decoder.
+    """
+    config, tensors, decoder = _read(folder)
+    layers = checked_layers(kept, decoder.depth)
+    slots = {layer: slot for slot, layer in enumerate(layers)}
+    moves: list[Move] = []
+    dropped: list[TensorEntry] = []
+    for entry in sorted(tensors.values(), key=lambda entry: (entry.file.name, entry.start)):
+        layer = decoder.layer_of(entry.name)
+        if decoder.part_of(entry.name) == decoder_keys.HEAD:
+            dropped.append(entry)
+        elif layer is None:
+            moves.append(Move(entry, entry.name))
+        elif layer in slots:
+            moves.append(Move(entry, decoder.renumbered(entry.name, slots[layer])))
+        else:
+            dropped.append(entry)
+    headless = not _tied(config) and any(decoder.layer_of(entry.name) is None for entry in dropped)
+    edited, changes = edited_config(config, layers, headless=headless)
+    staying = {move.name: move.entry for move in moves}
+    return PrunePlan(
+        folder=folder,
+        model_type=str(config["model_type"]),
+        depth=decoder.depth,
+        kept=layers,
+        moves=tuple(moves),
+        dropped=tuple(dropped),
+        config=edited,
+        changes=changes,
+        parameters_before=decoder_keys.parameters_by_part(decoder, tensors),
+        parameters_after=decoder_keys.parameters_by_part(decoder, staying),
+    )
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, TensorEntry], Decoder]:
+    config = read_config(folder)
+    check_supported(config, folder.name)
+    tensors = checkpoint_headers(folder)
+    decoder = find_decoder(tensors)
+    if config_depth(config) != decoder.depth:
+        raise CheckpointError(
+            f"`{folder}` holds {decoder.depth} decoder layers, but its {CONFIG} says "
+            f"{config_depth(config)}.",
+            hint="Download or copy the checkpoint again.",
+        )
+    return config, tensors, decoder
+
+
+def _tied(config: dict[str, Any]) -> bool:
+    text = config.get("text_config")
+    inner = text.get("tie_word_embeddings") if isinstance(text, dict) else None
+    return bool(config.get("tie_word_embeddings", inner))
