@@ -14,14 +14,17 @@ from puma_cli.report.gallery import ACROSS, Example, Found, Ranking
 # Tasks with pictures on either side: text to image, image to text, edits of an image.
 _TASKS = (0, 3, 7)
 
-Run = dict[str, list[str]]
+HOW = (
+    "Shown for each of three tasks: the first query that the cut alone gets wrong and the student "
+    "right, and the first that the student gets wrong."
+)
 
 
 def pick_examples(data: Path, scores: Mapping[str, Path], split: str = "test") -> list[Example]:
     """Return examples of the tasks with pictures: what every model finds for the same query.
 
-    For each task, the first query that the first and the last model answer and the one between
-    them does not, and then, so that mistakes are seen too, the first that the last one misses.
+    For each task, the first query that the first and the last model answer and those between
+    them do not, and then, so that mistakes are seen too, the first that the last one misses.
 
     Args:
         data: folder in the M-BEIR layout.

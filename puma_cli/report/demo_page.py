@@ -47,6 +47,7 @@ class DemoPage:
         score_note: small print below the table: pool, split, interval, machine.
         figures: (heading, figure) in order.
         examples: retrieved examples.
+        example_note: how they were chosen, plain text.
         commands: what was run, one command a line, to be typed again.
         next_command: what to type next.
         metrics: the metrics shown.
@@ -62,6 +63,7 @@ class DemoPage:
     score_note: str = ""
     figures: Sequence[tuple[str, Drawing]] = ()
     examples: Sequence[Example] = ()
+    example_note: str = ""
     commands: Sequence[str] = ()
     next_command: str = ""
     metrics: Sequence[str] = ("hit@1", "hit@5")
@@ -116,7 +118,8 @@ def render_demo_page(content: DemoPage) -> str:
         sections += [
             heading("What they retrieve"),
             paragraph(
-                "The five best candidates, best first: green answers the query, red does not."
+                "The five best candidates, best first: green answers the query, red does not. "
+                + content.example_note
             ),
             gallery(list(content.examples)),
         ]
