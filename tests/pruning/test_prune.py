@@ -91,14 +91,10 @@ def test_side_files_come_along_and_history_is_new(parents: dict[str, Path], tmp_
     (parent / "last").mkdir()
     (parent / "last" / "config.json").write_text("{}")
     prune(settings(parent, tmp_path / "cut", keep=2))
-    expected = {
-        *names(parents["base"]),
-        "1_Pooling",
-        "modeling_custom.py",
-        "README.md",
-        "puma.json",
-    }
+    added = {"1_Pooling", "2_Dense", "modules.json", "modeling_custom.py"}
+    expected = {*names(parents["base"]), *added, "README.md", "puma.json"}
     assert set(names(tmp_path / "cut")) == expected
+    assert names(tmp_path / "cut" / "2_Dense") == ["model.safetensors"]
     for name in ("tokenizer.json", "preprocessor_config.json", "embedder.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (parent / name).read_bytes()
     card = (tmp_path / "cut" / "README.md").read_text()
