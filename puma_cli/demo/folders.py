@@ -64,13 +64,16 @@ def open_demo(settings: DemoSettings) -> dict[str, float]:
         OutputError: the folder holds something else, or a demo with other settings or model.
     """
     root = settings.output_dir
-    if settings.overwrite:
-        check_free(root, overwrite=True)
-        with explained_writes(root):
-            shutil.rmtree(root, ignore_errors=True)
     known = read_provenance(root) if root.is_dir() else None
     if known is None or known.command != COMMAND:
+        # Whatever else lies there stays, also under --overwrite.
         check_free(root)
+        known = None
+    elif settings.overwrite:
+        with explained_writes(root):
+            shutil.rmtree(root)
+        known = None
+    if known is None:
         with explained_writes(root):
             root.mkdir(parents=True, exist_ok=True)
         record(settings, {}, finished=False)

@@ -14,7 +14,7 @@ from puma_cli.checkpoint.safetensors_header import checkpoint_headers
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.settings import DemoSettings
 from puma_cli.data.mbeir import MbeirFolder
-from puma_cli.demo.examples import pick_examples
+from puma_cli.demo.examples import HOW, pick_examples
 from puma_cli.demo.folders import DemoFolders
 from puma_cli.demo.latency import measure_latency
 from puma_cli.evaluation.comparison import Cell, Comparison, compare
@@ -216,6 +216,7 @@ def _page(
             for name, (title, drawing) in drawings.items()
         ],
         examples=pick_examples(folders.scenes, {NAMES[who]: folders.scores(who) for who in NAMES}),
+        example_note=HOW,
         commands=commands,
         next_command=f"puma info {folders.student}",
     )

@@ -138,19 +138,20 @@ def plan_stages(settings: DemoSettings, scale: Scale) -> list[Stage]:
 
 
 def _draw(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stage:
-    sizes = {
-        "train_scenes": scale.train_scenes,
-        "val_targets": scale.val_targets,
-        "test_targets": scale.test_targets,
-    }
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
+    sizes = ("train_scenes", "val_targets", "test_targets")
+    flags = [f"--{name.replace('_', '-')}={getattr(scale, name)}" for name in sizes]
     return Stage(
         "scenes",
         "Drawing the scenes",
         folders.scenes,
         _command("data", "scenes", "--output-dir", folders.scenes, *flags),
         lambda reporter: make_scenes(
-            folders.scenes, seed=settings.seed, reporter=reporter, **sizes
+            folders.scenes,
+            seed=settings.seed,
+            train_scenes=scale.train_scenes,
+            val_targets=scale.val_targets,
+            test_targets=scale.test_targets,
+            reporter=reporter,
         ),
     )
 
