@@ -97,7 +97,8 @@ def _facts(folder: Path, kind: str, provenance: Provenance | None) -> Iterator[t
         return
     if provenance.kept_layers is not None:
         yield "kept layers", say_layers(provenance.kept_layers)
-    for name, value in provenance.results.items():
+    # A cut's results are the facts above, in other words.
+    for name, value in provenance.results.items() if kind != kinds.PRUNED else ():
         if isinstance(value, str | int | float) and not isinstance(value, bool):
             yield name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value)
     if provenance.seed is not None:

@@ -12,6 +12,7 @@ from puma_cli.checkpoint.decoder_keys import find_decoder, parameters_by_part
 from puma_cli.checkpoint.layout import CONFIG, EMBEDDER
 from puma_cli.checkpoint.safetensors_header import checkpoint_headers
 from puma_cli.errors import CheckpointError, PumaError
+from puma_cli.report.numbers import count, size_on_disk
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -47,29 +48,13 @@ def model_facts(folder: Path) -> Iterator[tuple[str, str]]:
     yield "architecture", f"{', '.join(names) or 'unnamed'} ({config.get('model_type', 'no type')})"
     yield "decoder layers", str(decoder.depth)
     counts = parameters_by_part(decoder, tensors)
-    parts = ", ".join(f"{part} {say_count(count)}" for part, count in counts.items())
-    yield "parameters", f"{say_count(sum(counts.values()))}: {parts}"
+    parts = ", ".join(f"{part} {count(number)}" for part, number in counts.items())
+    yield "parameters", f"{count(sum(counts.values()))}: {parts}"
     dtypes = Counter(entry.dtype for entry in tensors.values())
     files = len({entry.file for entry in tensors.values()})
-    size = say_bytes(sum(entry.size for entry in tensors.values()))
+    size = size_on_disk(sum(entry.size for entry in tensors.values()))
     yield "weights", f"{size} in {files} file{'s' * (files > 1)}, {' and '.join(sorted(dtypes))}"
     yield from _embedder_facts(folder)
-
-
-def say_count(count: int) -> str:
-    """Return a number of parameters in words, such as `5.79 M`."""
-    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if count >= unit:
-            return f"{count / unit:.2f} {name}"
-    return str(count)
-
-
-def say_bytes(size: int) -> str:
-    """Return a number of bytes in words, such as `11.6 MB`; 1 MB is a million bytes."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} bytes"
 
 
 def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:

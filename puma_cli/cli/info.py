@@ -36,7 +36,9 @@ def info(
 def _outcome(report: FolderReport, folder: str) -> Outcome:
     from puma_cli.checkpoint.provenance import to_plain
 
-    parents = [(f"from {parent.role}", parent.name) for parent in report.parents]
+    parents = [
+        (f"from {parent.role}", f"{parent.name} ({parent.state})") for parent in report.parents
+    ]
     rows = [(str(name), str(value)) for name, value in report.facts] + parents
     return Outcome(
         value=report.kind,

@@ -8,7 +8,6 @@ from pathlib import Path
 from puma_cli.checkpoint.card import licence_of, write_card
 from puma_cli.checkpoint.fingerprint import fingerprint
 from puma_cli.checkpoint.inspection import say_layers
-from puma_cli.checkpoint.model_facts import say_bytes, say_count
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, read_provenance, write_provenance
 from puma_cli.checkpoint.source import resolve
@@ -20,6 +19,7 @@ from puma_cli.pruning.plan import PrunePlan, depth_of, make_plan
 from puma_cli.pruning.side_files import copy_side_files, write_embedder_files
 from puma_cli.pruning.truncate import write_weights
 from puma_cli.pruning.verify import Parity, check_keys, check_parity
+from puma_cli.report.numbers import count, size_on_disk
 
 
 @dataclass(frozen=True)
@@ -128,8 +128,11 @@ def _write_history(
         ("parent", str(settings.model)),
         ("parent's fingerprint", parents[0].fingerprint),
         ("kept decoder layers", f"{say_layers(list(plan.kept))} of {plan.depth}"),
-        ("parameters", f"{say_count(after)} (parent: {say_count(before)})"),
-        ("weights", f"{say_bytes(plan.bytes_after)} (parent: {say_bytes(plan.bytes_before)})"),
+        ("parameters", f"{count(after)} (parent: {count(before)})"),
+        (
+            "weights",
+            f"{size_on_disk(plan.bytes_after)} (parent: {size_on_disk(plan.bytes_before)})",
+        ),
     ]
     if parity:
         facts.append(("difference from the parent", f"{parity.difference:.1e}, {parity.reference}"))
