@@ -36,7 +36,9 @@ class Instructions:
             ConfigError: the mode is unknown.
         """
         if mode not in MODES:
-            raise ConfigError(f"{mode!r} is no way to choose instructions.", hint="first or seeded.")
+            raise ConfigError(
+                f"{mode!r} is no way to choose instructions.", hint="first or seeded."
+            )
         prompts = self.prompts(dataset_of(query.qid), *TASK_MODALITIES[query.task_id])
         if not prompts:
             return None

@@ -104,9 +104,7 @@ def _prepare(
 
     device = choose_device(settings.device)
     mixed = device.type == "cuda" and settings.dtype in ("auto", "bfloat16")
-    accelerator = Accelerator(
-        cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no"
-    )
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no")
     if accelerator.num_processes > 1:
         raise ConfigError(
             f"{accelerator.num_processes} processes were started.",
@@ -123,9 +121,7 @@ def _prepare(
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
     optimizer = build_optimizer(pair.model, settings.optimizer)
     order = BatchOrder(queries, settings.batch.size, settings.batch.grouping, settings.seed)
-    examples = Examples(
-        queries, pool, data.instructions, settings.batch.instruction, settings.seed
-    )
+    examples = Examples(queries, pool, data.instructions, settings.batch.instruction, settings.seed)
     steps = settings.train.steps or max(1, int(settings.train.epochs * order.steps_per_epoch))
     state = latest_state(output.state)
     progress = Progress() if state is None else load_state(state, pair.model, optimizer)

@@ -113,7 +113,9 @@ class TrainingFolder:
     def _check_same(self, settings: DistillSettings) -> None:
         before: dict[str, Any] = json.loads(self._settings.read_text(encoding="utf-8"))
         now = _fixed(settings)
-        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+        changed = sorted(
+            key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
+        )
         if changed:
             key = changed[0]
             raise ConfigError(

@@ -75,9 +75,9 @@ class Pair:
         with self.embedder.layers(self.kept) if self.shared else nullcontext():
             yield self.embedder
 
-    def embed(self, queries: Batch, candidates: Batch, with_teacher: bool) -> tuple[
-        Embeddings, Embeddings | None
-    ]:
+    def embed(
+        self, queries: Batch, candidates: Batch, with_teacher: bool
+    ) -> tuple[Embeddings, Embeddings | None]:
         """Return the student's states of both sides, and the teacher's without gradient."""
         ours, theirs = [], []
         for batch in (queries, candidates):

@@ -34,9 +34,7 @@ class Progress:
     seconds: float = 0.0
 
 
-def save_state(
-    folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress
-) -> None:
+def save_state(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
     """Write the trainable weights, the optimizer's moments and the random state.
 
     The new state is complete under its own name before the old one goes.
@@ -100,9 +98,7 @@ def _named_trainable(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _trainable(model: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: value.detach().cpu().contiguous() for name, value in _named_trainable(model)
-    }
+    return {name: value.detach().cpu().contiguous() for name, value in _named_trainable(model)}
 
 
 def _moments(model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:

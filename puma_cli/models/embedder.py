@@ -80,9 +80,7 @@ class Embedder:
         """
         if batch.pixel_values is None:
             return None
-        return self.model.get_image_features(
-            batch.pixel_values, batch.image_grid, return_dict=True
-        )
+        return self.model.get_image_features(batch.pixel_values, batch.image_grid, return_dict=True)
 
     def embed(self, batch: Batch, vision: Any = None) -> Tensor:
         """Return un-normalised post-norm states at the embed token (B, D)."""

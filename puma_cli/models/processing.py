@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,11 @@ from PIL import Image, UnidentifiedImageError
 from puma_cli.errors import DataError
 from puma_cli.models.embedder_settings import EmbedderSettings
 from puma_cli.models.inputs import Input
+from puma_cli.models.recently_used import RecentlyUsed
 
 IMAGE_TOKEN = "<|image_pad|>"
 PIXEL_CACHE_BYTES = 1 << 30
+FILE_CACHE_BYTES = 256 << 20
 
 
 @dataclass
@@ -82,8 +84,12 @@ class Processor:
         self._specials = sorted(
             {str(token) for token in tokenizer.get_added_vocab()}, key=len, reverse=True
         )
-        self._pixels: OrderedDict[Path, tuple[np.ndarray, tuple[int, ...]]] = OrderedDict()
-        self._pixel_bytes = 0
+        # Training comes back to the same images: the pixels of recent ones stay in memory, and the
+        # small encoded files of many more, since reading them singly can cost more than a step.
+        self._pixels: RecentlyUsed[tuple[np.ndarray, tuple[int, ...]]] = RecentlyUsed(
+            PIXEL_CACHE_BYTES
+        )
+        self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
         self._position_memo: dict[tuple[object, ...], torch.Tensor] = {}
 
     def render(self, inputs: Sequence[Input]) -> list[str]:
@@ -177,34 +183,39 @@ class Processor:
         return self._position_memo[key]
 
     def _pixels_of(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
-        if path in self._pixels:
-            self._pixels.move_to_end(path)
-            return self._pixels[path]
-        out = self.image_processor(images=[_open_image(path)], return_tensors="np")
-        entry = (
-            np.ascontiguousarray(out["pixel_values"], dtype=np.float32),
-            tuple(int(n) for n in out["image_grid_thw"][0]),
-        )
-        self._pixels[path] = entry
-        self._pixel_bytes += entry[0].nbytes
-        while self._pixel_bytes > PIXEL_CACHE_BYTES:
-            _, (old, _) = self._pixels.popitem(last=False)
-            self._pixel_bytes -= old.nbytes
+        entry = self._pixels.get(path)
+        if entry is None:
+            encoded = self._files.get(path)
+            if encoded is None:
+                encoded = _read_image(path)
+                self._files.put(path, encoded, len(encoded))
+            image = _decode_image(encoded, path)
+            out = self.image_processor(images=[image], return_tensors="np")
+            pixels = np.ascontiguousarray(out["pixel_values"], dtype=np.float32)
+            entry = pixels, tuple(int(n) for n in out["image_grid_thw"][0])
+            self._pixels.put(path, entry, pixels.nbytes)
         return entry
 
 
-def _open_image(path: Path) -> Image.Image:
+def _read_image(path: Path) -> bytes:
     try:
-        with Image.open(path) as image:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"The image {path} is missing.", hint="Check the paths in the data set's jsonl files."
+        ) from error
+    except OSError as error:
+        raise DataError(f"The image {path} cannot be read.", cause=str(error)) from error
+
+
+def _decode_image(encoded: bytes, path: Path) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
             if image.mode in ("RGBA", "LA", "P"):
                 # Transparent pixels hide arbitrary colours: lay them on white.
                 image = image.convert("RGBA")
                 ground = Image.new("RGBA", image.size, "white")
                 return Image.alpha_composite(ground, image).convert("RGB")
             return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError(
-            f"The image {path} is missing.", hint="Check the paths in the data set's jsonl files."
-        ) from error
     except (UnidentifiedImageError, OSError) as error:
         raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error

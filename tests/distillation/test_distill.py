@@ -1,0 +1,184 @@
+"""Whole trainings of a tiny model: what they write, and that stopping changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from puma_cli.config.settings import (
+    BatchSettings,
+    DistillSettings,
+    FreshSettings,
+    LoraSettings,
+    LossSettings,
+    OptimizerSettings,
+    PruneSettings,
+    TrainSettings,
+)
+from puma_cli.distillation.distill import distill
+from puma_cli.distillation.interruption import Stopped
+from puma_cli.errors import ConfigError, NumericError, OutputError
+from puma_cli.models.embedder import load
+from puma_cli.progress import Reporter
+from puma_cli.pruning.prune import prune
+
+
+@pytest.fixture(scope="module")
+def pruned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pruned") / "cut"
+    prune(PruneSettings(str(tiny_checkpoint), folder, keep=2))
+    return folder
+
+
+@pytest.fixture
+def settings(
+    tiny_checkpoint: Path, tiny_scenes: Path, pruned: Path, tmp_path: Path
+) -> DistillSettings:
+    return DistillSettings(
+        student=str(pruned),
+        teacher=str(tiny_checkpoint),
+        data=tiny_scenes,
+        output_dir=tmp_path / "student",
+        loss=LossSettings(contrastive="mac", mse=0.1, cosine=0.5, similarity=0.2),
+        optimizer=OptimizerSettings(learning_rate=1e-3),
+        batch=BatchSettings(size=8),
+        train=TrainSettings(steps=6, validate_every=3, validation_limit=2),
+        device="cpu",
+    )
+
+
+class SignalAt(Reporter):
+    """Sends this process a signal when a step is done."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self._at, self._number = step, number
+
+    def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
+        if done == self._at:
+            os.kill(os.getpid(), self._number)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_stopped_and_resumed_training_ends_in_the_same_weights(
+    settings: DistillSettings, rank: int
+) -> None:
+    lora = LoraSettings(rank=rank, alpha=8, dropout=0.1 if rank else 0.0)
+    whole = replace(settings, lora=lora, output_dir=settings.output_dir / "whole")
+    result = distill(whole)
+    assert result.finished and result.steps == 6
+    parts = replace(whole, output_dir=settings.output_dir / "parts")
+    with pytest.raises(Stopped, match="after step 2 of 6") as caught:
+        distill(parts, SignalAt(2, signal.SIGINT))
+    assert caught.value.exit_code == 130
+    assert not (parts.output_dir / "config.json").exists()
+    with pytest.raises(Stopped) as caught:
+        distill(replace(parts, resume=True), SignalAt(5, signal.SIGTERM))
+    assert caught.value.exit_code == 143
+    assert distill(replace(parts, resume=True)).finished
+    for name in (".", "last"):
+        expected, found = weights(whole.output_dir / name), weights(parts.output_dir / name)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_a_finished_training_is_a_checkpoint_with_a_history(settings: DistillSettings) -> None:
+    result = distill(settings)
+    folder = settings.output_dir
+    assert load(folder, "cpu").depth == load(folder / "last", "cpu").depth == 2
+    assert not (folder / "training").exists()
+    history = json.loads((folder / "puma.json").read_text())
+    assert history["command"] == "distill" and history["settings"]["loss"]["cosine"] == 0.5
+    assert {parent["role"] for parent in history["parents"]} >= {"student", "teacher"}
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in log if "validation_hit@1" in row] == [3, 6]
+    assert {"loss", "mac", "mse", "cosine", "similarity", "learning_rate"} <= log[-2].keys()
+    assert result.best_score == max(row.get("validation_hit@1", -1) for row in log)
+    # A resume of what is finished does nothing and says what it came to.
+    again = distill(replace(settings, resume=True))
+    assert again.finished and again.best_step == result.best_step
+
+
+def test_training_changes_only_what_it_may(settings: DistillSettings, pruned: Path) -> None:
+    distill(settings)
+    before, after = weights(pruned), weights(settings.output_dir / "last")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("layers.0" in name for name in changed)
+    assert not any("visual" in name or "embed_tokens" in name for name in changed)
+
+
+def test_distillation_brings_the_student_closer_to_its_teacher(
+    settings: DistillSettings, tiny_checkpoint: Path, pruned: Path
+) -> None:
+    train = replace(settings.train, steps=40, validate_every=40)
+    loss = LossSettings(contrastive_weight=0.0, cosine=1.0)
+    fast = replace(settings.optimizer, learning_rate=1e-2)
+    distill(replace(settings, train=train, loss=loss, optimizer=fast))
+    log = (settings.output_dir / "log.jsonl").read_text().splitlines()
+    terms = [json.loads(line)["cosine"] for line in log if '"cosine"' in line]
+    assert terms[-1] < 0.7 * terms[0]
+
+
+def test_a_fresh_model_trains_without_a_teacher(settings: DistillSettings) -> None:
+    fresh = FreshSettings(
+        hidden_size=16, layers=2, heads=2, key_value_heads=1, intermediate_size=24,
+        vocabulary=320, vision_size=16, vision_layers=1, vision_heads=2,
+    )  # fmt: skip
+    train = replace(
+        settings.train, steps=2, freeze_vision=False, train_embeddings=True, save_dtype="float16"
+    )
+    new = replace(
+        settings, student="fresh", teacher="none", fresh=fresh, loss=LossSettings(), train=train
+    )
+    with pytest.raises(Stopped):
+        distill(new, SignalAt(1, signal.SIGTERM))
+    assert distill(replace(new, resume=True)).finished
+    assert load(new.output_dir, "cpu").depth == 2
+    assert {value.dtype for value in weights(new.output_dir).values()} == {torch.float16}
+
+
+def test_time_out_stops_without_an_error(settings: DistillSettings) -> None:
+    result = distill(replace(settings, stop_after=1e-9))
+    assert not result.finished and result.steps == 1
+    assert (settings.output_dir / "training").is_dir()
+
+
+def test_resuming_with_other_settings_is_refused(settings: DistillSettings) -> None:
+    distill(replace(settings, stop_after=1e-9))
+    other = replace(settings, resume=True, loss=replace(settings.loss, cosine=0.6))
+    with pytest.raises(ConfigError, match=r"started with loss\.cosine 0\.5, not 0\.6"):
+        distill(other)
+
+
+def test_a_taken_output_folder_is_refused_and_left_alone(settings: DistillSettings) -> None:
+    settings.output_dir.mkdir()
+    (settings.output_dir / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        distill(settings)
+    with pytest.raises(OutputError):
+        distill(replace(settings, resume=True))
+    assert (settings.output_dir / "mine.txt").read_text() == "mine"
+
+
+def test_a_loss_that_compares_needs_a_teacher(settings: DistillSettings) -> None:
+    with pytest.raises(ConfigError, match="the teacher is 'none'"):
+        distill(replace(settings, teacher="none"))
+
+
+def test_a_loss_that_leaves_the_finite_numbers_stops_the_training(
+    settings: DistillSettings,
+) -> None:
+    wild = OptimizerSettings(learning_rate=1e30, warmup=0.0)
+    with pytest.raises(NumericError, match="The loss is"):
+        distill(replace(settings, optimizer=wild))

@@ -1,0 +1,157 @@
+"""Student and teacher: one copy computes what two would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from puma_cli.config.settings import LoraSettings, TrainSettings
+from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.distillation.pair import Pair
+from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.processing import Batch
+
+LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
+
+
+def cut(folder: Path, kept: list[int]) -> Embedder:
+    """A copy of the model that has only the layers `kept`."""
+    embedder = load(folder, "cpu")
+    layers = embedder.decoder.layers
+    embedder.decoder.layers = torch.nn.ModuleList([layers[index] for index in kept])
+    for config in (embedder.model.config.text_config,):
+        config.layer_types = [config.layer_types[index] for index in kept]
+        config.num_hidden_layers = len(kept)
+    return embedder
+
+
+@pytest.fixture
+def batches(tiny_scenes: Path, tiny_checkpoint: Path) -> tuple[Batch, Batch]:
+    data, embedder = MbeirFolder(tiny_scenes), load(tiny_checkpoint, "cpu")
+    queries = [q for t in data.tasks("test") for q in data.queries("test", t)[:2]]
+    pool = data.union_pool("test")[:12]
+    return (
+        embedder.collate([query.to_input("Find it.") for query in queries]),
+        embedder.collate([candidate.to_input() for candidate in pool]),
+    )
+
+
+def spread_adapters(pair: Pair) -> None:
+    """Give the adapters, which start at zero, something to say."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in pair.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.3, generator=generator)
+
+
+@pytest.mark.parametrize("kept", [[0, 1], [0, 3]])
+def test_one_copy_computes_exactly_what_two_do(
+    tiny_checkpoint: Path, batches: tuple[Batch, Batch], kept: list[int]
+) -> None:
+    teacher = load(tiny_checkpoint, "cpu")
+    pair = Pair(cut(tiny_checkpoint, kept), teacher, kept, LORA, TrainSettings())
+    assert pair.shared and pair.embedder is teacher
+    alone, student = load(tiny_checkpoint, "cpu"), cut(tiny_checkpoint, kept)
+    with torch.no_grad():
+        ours, theirs = pair.embed(*batches, with_teacher=True)
+        assert theirs is not None
+        # Adapters start at zero, so the student is still the plain cut.
+        assert torch.equal(ours.queries, student.embed(batches[0]))
+        assert torch.equal(theirs.queries, alone.embed(batches[0]))
+        spread_adapters(pair)
+        ours, theirs = pair.embed(*batches, with_teacher=True)
+        assert theirs is not None
+        assert not torch.allclose(ours.candidates, student.embed(batches[1]))
+        assert torch.equal(theirs.candidates, alone.embed(batches[1]))
+
+
+def test_gradients_of_the_shared_copy_stay_in_the_kept_layers(
+    tiny_checkpoint: Path, batches: tuple[Batch, Batch]
+) -> None:
+    kept = [0, 1]
+    teacher = load(tiny_checkpoint, "cpu")
+    pair = Pair(cut(tiny_checkpoint, kept), teacher, kept, LORA, TrainSettings())
+    ours, theirs = pair.embed(*batches, with_teacher=True)
+    assert theirs is not None and not theirs.queries.requires_grad
+    (ours.queries.sum() + ours.candidates.sum()).backward()
+    trained = {name for name, value in pair.model.named_parameters() if value.requires_grad}
+    assert trained and all("lora_" in name for name in trained)
+    assert {name.split("layers.")[1][0] for name in trained} == {"0", "1"}
+    assert all(
+        value.grad is not None
+        for name, value in pair.model.named_parameters()
+        if name in trained and "lora_B" in name
+    )
+
+
+def test_dropout_never_reaches_the_teacher(
+    tiny_checkpoint: Path, batches: tuple[Batch, Batch]
+) -> None:
+    lora = LoraSettings(rank=4, alpha=8, dropout=0.5)
+    pair = Pair(
+        cut(tiny_checkpoint, [0, 1]), load(tiny_checkpoint, "cpu"), [0, 1], lora, TrainSettings()
+    )
+    spread_adapters(pair)
+    pair.model.train()
+    runs = [pair.embed(*batches, with_teacher=True) for _ in range(2)]
+    (first, taught), (second, taught_again) = runs
+    assert not torch.equal(first.queries, second.queries)
+    assert taught is not None and taught_again is not None
+    assert torch.equal(taught.queries, taught_again.queries)
+    assert pair.model.training
+
+
+def test_merged_weights_compute_what_the_adapters_do(
+    tiny_checkpoint: Path, batches: tuple[Batch, Batch]
+) -> None:
+    kept = [0, 1, 3]
+    pair = Pair(
+        cut(tiny_checkpoint, kept), load(tiny_checkpoint, "cpu"), kept, LORA, TrainSettings()
+    )
+    spread_adapters(pair)
+    before = {name: value.clone() for name, value in pair.model.state_dict().items()}
+    exported = pair.export()
+    assert exported.depth == 3 and exported.model.config.text_config.num_hidden_layers == 3
+    with torch.no_grad():
+        ours, _ = pair.embed(*batches, with_teacher=False)
+        torch.testing.assert_close(exported.embed(batches[0]), ours.queries, rtol=1e-4, atol=1e-5)
+    after = pair.model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_full_training_leaves_the_teacher_alone_but_shares_what_is_frozen(
+    tiny_checkpoint: Path, batches: tuple[Batch, Batch]
+) -> None:
+    student, teacher = cut(tiny_checkpoint, [0, 1]), load(tiny_checkpoint, "cpu")
+    pair = Pair(student, teacher, [0, 1], LoraSettings(rank=0), TrainSettings())
+    assert not pair.shared
+    assert teacher.model.visual is student.model.visual
+    assert teacher.decoder.embed_tokens is student.decoder.embed_tokens
+    with torch.no_grad():
+        expected = teacher.embed(batches[0]).clone()
+        for parameter in pair.model.parameters():
+            if parameter.requires_grad:
+                parameter.mul_(1.5)
+        ours, theirs = pair.embed(*batches, with_teacher=True)
+    assert theirs is not None
+    assert torch.equal(theirs.queries, expected)
+    assert not torch.allclose(ours.queries, cut(tiny_checkpoint, [0, 1]).embed(batches[0]))
+
+
+def test_a_trained_vision_tower_is_not_shared(tiny_checkpoint: Path) -> None:
+    student, teacher = cut(tiny_checkpoint, [0, 1]), load(tiny_checkpoint, "cpu")
+    settings = TrainSettings(freeze_vision=False, train_embeddings=True)
+    Pair(student, teacher, [0, 1], LoraSettings(rank=0), settings)
+    assert teacher.model.visual is not student.model.visual
+    assert teacher.decoder.embed_tokens is not student.decoder.embed_tokens
+
+
+def test_a_student_with_other_weights_gets_a_copy_of_its_own(tiny_checkpoint: Path) -> None:
+    student = cut(tiny_checkpoint, [0, 1])
+    with torch.no_grad():
+        student.decoder.norm.weight.add_(0.1)
+    pair = Pair(student, load(tiny_checkpoint, "cpu"), [0, 1], LORA, TrainSettings())
+    assert not pair.shared and pair.embedder is student
