@@ -46,7 +46,7 @@ def analyze(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Measure every layer of MODEL on a data set and recommend how many to keep.
+    """Measure every layer of MODEL and recommend where to cut.
 
     Example: puma analyze puma-mini --data scenes
     """

@@ -42,7 +42,9 @@ def compare(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what models keep of the first one's score, with 95% intervals.
+    """Show what models keep of the first one's score.
+
+    Intervals are of 95%, from a paired bootstrap over the queries.
 
     Example: puma compare scores-teacher scores-cut scores-student
     """

@@ -33,7 +33,9 @@ def demo(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Profile, cut, distil and score puma-mini: about ten minutes on two cores.
+    """Run the whole path on puma-mini, in about ten minutes.
+
+    It draws a data set, then profiles, cuts, distils and scores, on two cores if need be.
 
     A demo that was stopped goes on from its last finished stage: type the same command again.
     """

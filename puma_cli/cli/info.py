@@ -25,7 +25,7 @@ def info(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say what FOLDER is, where it came from, and what to type next.
+    """Say what FOLDER is, where it is from and what comes next.
 
     Example: puma info puma-mini
     """

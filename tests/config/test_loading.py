@@ -174,6 +174,6 @@ def test_a_misspelt_file_or_recipe_gets_a_suggestion(
 def test_settings_survive_the_way_through_yaml(tmp_path: Path, cls: type) -> None:
     needed = {"model": "m", "student": "s", "data": "d", "output_dir": "o", "keep": 3, "k": 3}
     flags = {name: value for name, value in needed.items() if name in paths_of(cls)}
-    settings = load_settings(cls, flags=flags)
+    settings: object = load_settings(cls, flags=flags)
     config = _file(tmp_path, yaml.safe_dump(to_plain(settings)))
     assert load_settings(cls, config=config) == settings

@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from puma_cli.config.loading import load_settings
+from puma_cli.config.loading import load_settings, paths_of
 from puma_cli.config.recipe import Recipe, find_recipe, list_recipes
 from puma_cli.config.settings import (
     AnalyzeSettings,
@@ -30,8 +30,7 @@ def test_every_recipe_names_its_command_and_loads(recipe: Recipe) -> None:
     assert words[words.index("--config") + 1] == recipe.name
     needed = {"model": "m", "student": "s", "teacher": "t", "data": "d", "output_dir": "o"}
     cls = SETTINGS[recipe.command]
-    flags = {name: needed[name] for name in needed if hasattr(cls, "__dataclass_fields__")}
-    flags = {name: value for name, value in flags.items() if name in cls.__dataclass_fields__}
+    flags = {name: value for name, value in needed.items() if name in paths_of(cls)}
     load_settings(cls, config=recipe.name, flags=flags)
 
 
