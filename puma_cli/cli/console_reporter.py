@@ -91,7 +91,9 @@ class BarReporter(Reporter):
         progress = self._open()
         if self._training is None:
             self._training = progress.add_task("train", total=total, completed=done, values="")
-        progress.update(self._training, completed=done, total=total, values=show_values(values))
+        # One number beside the bar fits any window; the log has them all.
+        shown = show_values(dict(list(values.items())[:1]))
+        progress.update(self._training, completed=done, total=total, values=shown)
         if done >= total:
             self._drop(self._training)
 

@@ -7,7 +7,7 @@ from puma_cli.models.inputs import Input
 
 
 def test_every_model_gets_a_time(tiny_checkpoint: Path) -> None:
-    models = {"one": tiny_checkpoint, "two": str(tiny_checkpoint)}
+    models: dict[str, str | Path] = {"one": tiny_checkpoint, "two": str(tiny_checkpoint)}
     times = measure_latency(models, Input(text="a red circle"), device="cpu", rounds=3)
     assert set(times) == {"one", "two"}
     assert all(0 < milliseconds < 10_000 for milliseconds in times.values())

@@ -7,6 +7,7 @@ import pytest
 from puma_cli.checkpoint.provenance import read_provenance
 from puma_cli.config.settings import DemoSettings
 from puma_cli.demo import stages
+from puma_cli.demo.folders import open_demo
 from puma_cli.demo.stages import Scale, run_demo
 from puma_cli.distillation.interruption import Stopped
 from puma_cli.errors import ConfigError, OutputError
@@ -82,12 +83,12 @@ def test_the_demo_runs_and_goes_on_where_it_stopped(
 
 
 def test_stages_of_different_settings_do_not_mix(tiny: DemoSettings, tmp_path: Path) -> None:
-    stages.open_demo(tiny)
+    open_demo(tiny)
     other = DemoSettings(output_dir=tiny.output_dir, model=tiny.model, keep=3)
     with pytest.raises(OutputError, match=r"keep 2, not 3"):
         run_demo(other)
     moved = DemoSettings(output_dir=tiny.output_dir, model=tiny.model, keep=2, device="cpu")
-    assert stages.open_demo(moved) == {}
+    assert open_demo(moved) == {}
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -101,10 +102,10 @@ def test_other_peoples_folders_are_left_alone(tiny: DemoSettings, overwrite: boo
 
 
 def test_overwrite_starts_anew(tiny: DemoSettings) -> None:
-    stages.open_demo(tiny)
+    open_demo(tiny)
     (tiny.output_dir / "scenes").mkdir()
     asked = DemoSettings(tiny.output_dir, model=tiny.model, keep=3, overwrite=True)
-    assert stages.open_demo(asked) == {}
+    assert open_demo(asked) == {}
     assert [path.name for path in tiny.output_dir.iterdir()] == ["puma.json"]
 
 
