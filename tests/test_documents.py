@@ -1,0 +1,40 @@
+"""Every `puma` command in the documents can be typed as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from puma_cli.cli.app import run
+from puma_cli.config.recipe import list_recipes
+
+ROOT = Path(__file__).resolve().parent.parent
+WITH_SETTINGS = {"analyze", "prune", "distill", "eval", "demo"}
+
+
+def _commands() -> list[str]:
+    """Return the lines that start with `puma` inside fenced blocks, and those heading recipes."""
+    texts = [recipe.usage for recipe in list_recipes()]
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]:
+        for block in re.findall(r"```\w*\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+            joined = block.replace("\\\n", " ")
+            texts += [line for line in joined.splitlines() if line.startswith("puma ")]
+    return sorted({re.sub(r"\s+#.*", "", text) for text in texts})
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_the_command_exists_with_these_options(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = shlex.split(command)[1:]
+    # Printing the settings checks names and values; help, in the rest, checks the names.
+    check = "--print-config" if words[0] in WITH_SETTINGS else "--help"
+    assert run([*words, check]) == 0, capsys.readouterr().err
+
+
+def test_relative_links_lead_somewhere() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
