@@ -9,7 +9,7 @@ import typer
 
 import puma_cli
 from puma_cli.cli import options
-from puma_cli.cli.naming import percent
+from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 
@@ -22,7 +22,7 @@ def compare(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SCORES...",
+            metavar="SCORES",
             help="Folders of `puma eval`, the reference first.",
             show_default=False,
         ),
@@ -66,7 +66,7 @@ def _outcome(comparison: Comparison) -> Outcome:
         value="" if retention is None else f"{retention:.4f}",
         payload=comparison.to_json(),
         body=(_table(comparison), *comparison.notes),
-        next_command="",
+        next_command=puma("info", comparison.folders[-1]),
     )
 
 
@@ -78,7 +78,7 @@ def _table(comparison: Comparison) -> Table:
     return Table(
         columns,
         rows,
-        title=f"{comparison.metric}, {comparison.pool} pool, {comparison.split}: "
+        title=f"{comparison.metric} in percent, {comparison.pool} pool, {comparison.split}: "
         f"kept of {comparison.models[0]}'s score",
         strong=(len(rows) - 1,),
     )

@@ -44,7 +44,9 @@ def scenes(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draw `scenes`: pictures of coloured shapes with captions, for eight retrieval tasks.
+    """Draw `scenes`, a benchmark of eight retrieval tasks.
+
+    Its pictures are of coloured shapes, with captions and edits.
 
     Example: puma data scenes --output-dir scenes
     """

@@ -92,6 +92,8 @@ def distill(
 ) -> None:
     """Train STUDENT on a data set, taught by a deeper model.
 
+    Settings without a flag are reached with --set; --print-config shows them all.
+
     Example: puma distill pruned --teacher puma-mini --data scenes -o student --config demo
     """
     with session(ctx) as run:

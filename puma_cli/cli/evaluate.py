@@ -121,7 +121,7 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
             ],
         },
         body=(
-            _table(scores, f"{scores.model} on {scores.data}, {scores.split}{limited}"),
+            _table(scores, f"{scores.model} on {scores.data}, {scores.split}, in percent{limited}"),
             *_warnings(scores),
             f"Scores: {folder}",
         ),

@@ -109,7 +109,14 @@ def _rich_table(table: Table) -> Any:
     drawn = RichTable(title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for index, heading in enumerate(table.columns):
         numeric = all(_is_number(row[index]) for row in table.rows)
-        drawn.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+        drawn.add_column(
+            Text(heading),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            min_width=max(map(len, heading.split()), default=1),
+            # The name of a row stays whole in a narrow window; headings wrap instead.
+            no_wrap=index == 0 and len(table.columns) > 2,
+        )
     for index, row in enumerate(table.rows):
         style = "bold" if index in table.strong else None
         drawn.add_row(*(Text(cell) for cell in row), style=style)
