@@ -64,6 +64,8 @@ def open_demo(settings: DemoSettings) -> dict[str, float]:
         OutputError: the folder holds something else, or a demo with other settings or model.
     """
     root = settings.output_dir
+    # First of all, since a model that is not there must leave no folder behind.
+    now = describe(COMMAND, settings, _parents(settings))
     known = read_provenance(root) if root.is_dir() else None
     if known is None or known.command != COMMAND:
         # Whatever else lies there stays, also under --overwrite.
@@ -78,7 +80,6 @@ def open_demo(settings: DemoSettings) -> dict[str, float]:
             root.mkdir(parents=True, exist_ok=True)
         record(settings, {}, finished=False)
         return {}
-    now = describe(COMMAND, settings, _parents(settings))
     changed = [
         f"{name} {known.settings.get(name)!r}, not {value!r}"
         for name, value in now.settings.items()

@@ -89,7 +89,7 @@ def conclude(
     """
     models = {TEACHER: settings.model, CUT: str(folders.cut), STUDENT: str(folders.student)}
     scores = {
-        metric: compare([folders.scores(who) for who in models], metric=metric, allow_partial=True)
+        metric: compare([folders.scores(who) for who in models], metric=metric)
         for metric in METRICS
     }
     latency = measure_latency(models, _probe(folders.scenes), settings.device)
@@ -140,9 +140,8 @@ def _probe(scenes: Path) -> Input:
 
 
 def _title(settings: DemoSettings, comparison: Comparison) -> str:
-    tasks = len(comparison.rows)
-    title = f"{settings.model} on scenes, test: mean of {tasks} tasks"
-    return f"{title}, PARTIAL" if comparison.partial else title
+    title = f"{settings.model} on scenes, test: mean of {len(comparison.rows)} tasks"
+    return f"{title}, on the fast demo's small pools" if settings.fast else title
 
 
 def _notes(
@@ -161,7 +160,7 @@ def _notes(
     )
     if settings.fast:
         notes.append(
-            "This was the fast demo: less training on less data, scored on fewer queries. "
+            "This was the fast demo: little training, few queries, small pools. "
             "`puma demo` without --fast gives the numbers to go by."
         )
     return tuple(notes)

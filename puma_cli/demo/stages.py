@@ -36,21 +36,20 @@ class Scale:
     """How much a demo does.
 
     Args:
-        profile_limit: validation queries of each task for the profile, or None for all.
-        score_limit: test queries of each task for the scores, or None for all.
+        train_scenes: scenes to train on, a query of each task on every one.
+        val_targets: validation queries of each task; `test_targets` likewise. The pools grow with
+            both.
         recipe: the settings of the distillation.
     """
 
     train_scenes: int
     val_targets: int
     test_targets: int
-    profile_limit: int | None
-    score_limit: int | None
     recipe: str
 
 
-FULL = Scale(10_000, 60, 200, None, None, "demo")
-FAST = Scale(2_000, 30, 200, 20, 60, "demo-fast")
+FULL = Scale(10_000, 60, 200, "demo")
+FAST = Scale(2_000, 20, 60, "demo-fast")
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def plan_stages(settings: DemoSettings, scale: Scale) -> list[Stage]:
     folders = DemoFolders(settings.output_dir)
     stages = [
         _draw(settings, folders, scale),
-        _analyze(settings, folders, scale),
+        _analyze(settings, folders),
         _prune(settings, folders),
         _distill(settings, folders, scale),
     ]
@@ -133,7 +132,7 @@ def plan_stages(settings: DemoSettings, scale: Scale) -> list[Stage]:
         ("cut", str(folders.cut), "Scoring the untrained cut on test"),
         ("student", str(folders.student), "Scoring the student on test"),
     ):
-        stages.append(_evaluate(settings, folders, scale, who, model, label))
+        stages.append(_evaluate(settings, folders, who, model, label))
     return stages
 
 
@@ -156,12 +155,11 @@ def _draw(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stage:
     )
 
 
-def _analyze(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stage:
+def _analyze(settings: DemoSettings, folders: DemoFolders) -> Stage:
     asked = AnalyzeSettings(
         model=settings.model,
         data=folders.scenes,
         output_dir=folders.profile,
-        limit=scale.profile_limit,
         device=settings.device,
         seed=settings.seed,
     )
@@ -170,7 +168,7 @@ def _analyze(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stag
         "profile",
         f"Measuring every layer of {settings.model} on val",
         folders.profile,
-        _command(*words, *_limit(asked.limit)),
+        _command(*words),
         partial(analyze, asked),
     )
 
@@ -220,18 +218,17 @@ def _distill_or_resume(asked: DistillSettings, reporter: Reporter) -> object:
 
 
 def _evaluate(
-    settings: DemoSettings, folders: DemoFolders, scale: Scale, who: str, model: str, label: str
+    settings: DemoSettings, folders: DemoFolders, who: str, model: str, label: str
 ) -> Stage:
     asked = EvaluateSettings(
         model=model,
         data=folders.scenes,
         output_dir=folders.scores(who),
         pools=("local",),
-        limit=scale.score_limit,
         device=settings.device,
         seed=settings.seed,
     )
-    words = ["eval", model, "--data", asked.data, "--pools", "local", *_limit(asked.limit)]
+    words = ["eval", model, "--data", asked.data, "--pools", "local"]
     return Stage(
         f"scores/{who}",
         label,
@@ -239,10 +236,6 @@ def _evaluate(
         _command(*words, "--output-dir", asked.output_dir),
         partial(evaluate, asked),
     )
-
-
-def _limit(limit: int | None) -> list[object]:
-    return [] if limit is None else ["--limit", limit]
 
 
 def _command(*words: object) -> str:

@@ -95,6 +95,7 @@ def test_tasks_are_listed_without_a_model(here: Path, tiny_scenes: Path, capsys:
         (["compare", "{data}"], 2, ["at least two"]),
         (["compare", "a", "b", "--metric", "hits"], 1, ["a"]),
         (["data", "scenes", "-o", "taken"], 1, ["taken", "--overwrite"]),
+        (["demo", "--set", "model=nowhere"], 1, ["no model `nowhere`"]),
         (["demo", "-o", "taken", "--overwrite", "--set", "model={model}"], 1, ["taken"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and "{" not in value[0] else "",
