@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint.layout import PROVENANCE, TRAINING
-from puma_cli.errors import NumericError, OutputError
+from puma_cli.errors import NumericError, OutputError, PumaError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -97,6 +97,8 @@ def explained_writes(path: str | Path) -> Iterator[None]:
             raise _disk_full(path, error) from error
         if error.errno in _REFUSED and _concerns(error, Path(path).resolve().parent):
             raise _not_writable(path, error) from error
+        raise
+    except PumaError:
         raise
     except Exception as error:
         # safetensors reports a failed write with an exception of its own.
@@ -202,7 +204,7 @@ def _disk_full(path: str | Path, error: Exception) -> OutputError:
     return OutputError(
         f"`{path}` cannot be written: the disk is full.",
         cause=str(error),
-        hint="Free some space or choose another disk with --output-dir; nothing was left behind.",
+        hint="Free some space, or choose another disk with --output-dir.",
     )
 
 
