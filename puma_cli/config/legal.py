@@ -40,11 +40,16 @@ class _OneOf:
     choices: tuple[str, ...]
 
     def __call__(self, value: Any) -> str:
-        for item in value if isinstance(value, tuple) else (value,):
-            if item not in self.choices:
-                near = did_you_mean(item, self.choices)
-                return " ".join(filter(None, (f"must be one of {', '.join(self.choices)}", near)))
-        return "" if value else "must not be empty"
+        items = value if isinstance(value, tuple) else (value,)
+        if not items:
+            return "must not be empty"
+        wrong = [item for item in items if item not in self.choices]
+        return f"must be one of {', '.join(self.choices)}" if wrong else ""
+
+    def suggest(self, value: Any) -> str:
+        """Return the choice that `value` may have meant, as a question."""
+        items = value if isinstance(value, tuple) else (value,)
+        return " ".join(did_you_mean(item, self.choices) for item in items).strip()
 
 
 _POSITIVE = _Range(low=0, open_low=True)
@@ -144,4 +149,5 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         complaint = rule(value) if rule is not None and value is not None else ""
         if complaint:
             shown = ",".join(value) if isinstance(value, tuple) else value
-            raise ConfigError(f"{name} = {shown} is not possible: it {complaint}")
+            hint = rule.suggest(value) if isinstance(rule, _OneOf) else ""
+            raise ConfigError(f"{name} = {shown} is not possible: it {complaint}.", hint=hint)
