@@ -169,13 +169,13 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
 
 def _resume_command(name: str) -> str:
     # Its own settings file is a valid configuration: nobody has to remember the flags.
-    saved = Path(name) / LAYOUT.training / LAYOUT.training_settings
+    saved = Path(name) / LAYOUT.training_settings
     return f"puma distill --config {_quoted(saved)} --output-dir {_quoted(name)} --resume"
 
 
 def _training_facts(folder: Path) -> Iterator[tuple[str, str]]:
     try:
-        saved = folder / LAYOUT.training / LAYOUT.training_settings
+        saved = folder / LAYOUT.training_settings
         content = json.loads(saved.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = {}

@@ -16,7 +16,6 @@ UNFINISHED: Final = "unfinished training"
 DATA: Final = "data set"
 PROFILE: Final = "profile"
 SCORES: Final = "scores"
-COMPARISON: Final = "comparison"
 DEMO: Final = "demo"
 UNKNOWN: Final = "unknown"
 
@@ -27,21 +26,15 @@ _BY_COMMAND: Mapping[str, str] = {
     "distill": DISTILLED,
     "analyze": PROFILE,
     "evaluate": SCORES,
-    "eval": SCORES,
-    "compare": COMPARISON,
     "demo": DEMO,
-    "run_demo": DEMO,
     "make_scenes": DATA,
-    "scenes": DATA,
-    "data scenes": DATA,
 }
 
 
 def tell_kind(folder: Path) -> str:
     """Return the kind of `folder`: what its `puma.json` says, or what its files look like."""
     kind = _BY_COMMAND.get(_command(folder), "")
-    if (folder / LAYOUT.training).is_dir():
-        # The state lives there until the last step, also once a first best model is at the top.
+    if (folder / LAYOUT.training_settings).is_file():
         return UNFINISHED
     if kind in CHECKPOINTS and not (folder / CONFIG).is_file():
         return UNFINISHED if kind == DISTILLED else UNKNOWN

@@ -24,7 +24,7 @@ class Layout:
     processor: str = "processor_config.json"
     modules: str = "modules.json"
     training: str = "training"
-    training_settings: str = "settings.json"
+    training_settings: str = "training/settings.json"
     last: str = "last"
     log: str = "log.jsonl"
     profile: str = "profile.json"

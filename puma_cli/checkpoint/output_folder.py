@@ -7,12 +7,12 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from puma_cli.checkpoint.layout import PROVENANCE, TRAINING
+from puma_cli.checkpoint.layout import LAYOUT, PROVENANCE
 from puma_cli.errors import NumericError, OutputError, PumaError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -20,7 +20,9 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextmanager
-def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: str | Path, overwrite: bool = False, inputs: Iterable[str | Path] = ()
+) -> Iterator[Path]:
     """Give a temporary sibling of `path` to write in, and rename it into place on success.
 
     On any failure, an interruption included, the temporary folder is removed and `path` is as it
@@ -29,12 +31,14 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
     Args:
         path: the final folder; absent or empty, unless `overwrite`.
         overwrite: replace a folder with content, if this project wrote it.
+        inputs: folders that the result is made from; replacing one of them is refused.
 
     Raises:
         OutputError: the folder is taken or cannot be written, or the disk is full.
     """
     target = Path(path).resolve()
-    check_free(path, overwrite)
+    spared = tuple(inputs)
+    check_free(path, overwrite, spared)
     created = _make_parents(target.parent)
     draft = target.parent / f".{target.name}.partial-{secrets.token_hex(4)}"
     done = False
@@ -44,8 +48,9 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
             yield draft
             _open_permissions(draft)
             _sync_folder(draft)
-            check_free(path, overwrite)
+            check_free(path, overwrite, spared)
             _put_in_place(draft, target)
+            _sync_folder(target.parent)
             done = True
     finally:
         if not done:
@@ -55,8 +60,14 @@ def new_folder(path: str | Path, overwrite: bool = False) -> Iterator[Path]:
                     parent.rmdir()
 
 
-def check_free(path: str | Path, overwrite: bool = False) -> None:
-    """Raise OutputError unless a result may be written to the folder `path`; touch nothing."""
+def check_free(
+    path: str | Path, overwrite: bool = False, inputs: Iterable[str | Path] = ()
+) -> None:
+    """Raise OutputError unless a result may be written to the folder `path`; touch nothing.
+
+    Args:
+        inputs: folders that the result is made from; replacing one of them is refused.
+    """
     target = Path(path).resolve()
     if not target.exists():
         return
@@ -65,9 +76,9 @@ def check_free(path: str | Path, overwrite: bool = False) -> None:
             f"The output folder `{path}` is a file.",
             hint="Give another folder with --output-dir.",
         )
-    if target == Path.cwd():
+    if Path.cwd().is_relative_to(target):
         raise OutputError(
-            f"The output folder `{path}` is the current folder.",
+            f"The output folder `{path}` is or holds the current folder.",
             cause="A result replaces its folder as a whole, which would pull it from under you.",
             hint="Name a new folder with --output-dir.",
         )
@@ -78,7 +89,13 @@ def check_free(path: str | Path, overwrite: bool = False) -> None:
             f"The output folder `{path}` is not empty.",
             hint="Choose another --output-dir, or replace it with --overwrite.",
         )
-    if not any((target / name).exists() for name in (PROVENANCE, TRAINING)):
+    for folder in inputs:
+        if Path(folder).resolve().is_relative_to(target):
+            raise OutputError(
+                f"The output folder `{path}` holds `{folder}`, which the result is made from.",
+                hint="Give another folder with --output-dir.",
+            )
+    if not any((target / name).exists() for name in (PROVENANCE, LAYOUT.training_settings)):
         # A slip such as `--output-dir ~ --overwrite` must not cost anybody their files.
         raise OutputError(
             f"The output folder `{path}` was not written by puma, so it is not overwritten.",
@@ -95,7 +112,7 @@ def explained_writes(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise _disk_full(path, error) from error
-        if error.errno in _REFUSED and _concerns(error, Path(path).resolve().parent):
+        if error.errno in _REFUSED and _concerns(error, Path(path).resolve()):
             raise _not_writable(path, error) from error
         raise
     except PumaError:
@@ -195,9 +212,15 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _concerns(error: OSError, folder: Path) -> bool:
-    name = error.filename
-    return isinstance(name, str | os.PathLike) and Path(name).resolve().is_relative_to(folder)
+def _concerns(error: OSError, target: Path) -> bool:
+    """Tell whether an error is about `target`, its drafts or its parent, not about a neighbour."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return False
+    place = Path(error.filename).resolve()
+    if not place.is_relative_to(target.parent):
+        return False
+    first = next(iter(place.relative_to(target.parent).parts), target.name)
+    return first == target.name or first.startswith(f".{target.name}.")
 
 
 def _disk_full(path: str | Path, error: Exception) -> OutputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from puma_cli.checkpoint.fingerprint import fingerprint
-from puma_cli.checkpoint.output_folder import new_folder
+from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.settings import AnalyzeSettings
@@ -30,16 +30,18 @@ def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProf
         ConfigError: a setting has an illegal value.
         DataError: the data set is missing, broken or too large to be held at every depth.
         NumericError: a layer's output is not finite.
-        OutputError: the output folder is taken or cannot be written.
+        OutputError: the output folder is taken, holds an input, or cannot be written.
     """
     check_retention(settings.retention)
-    with new_folder(settings.output_dir, settings.overwrite) as folder:
-        data = MbeirFolder(settings.data)
+    check_free(settings.output_dir, settings.overwrite)
+    data = MbeirFolder(settings.data)
+    model = resolve(settings.model, reporter)
+    with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
-            Parent("model", settings.model, fingerprint(resolve(settings.model))),
+            Parent("model", settings.model, fingerprint(model)),
             Parent("data", str(settings.data), fingerprint(data.root)),
         )
-        embedder = load(settings.model, settings.device, settings.dtype)
+        embedder = load(model, settings.device, settings.dtype)
         profile = profile_embedder(embedder, data, settings, reporter)
         reporter.note("Drawing the report.")
         write_profile(profile, folder)

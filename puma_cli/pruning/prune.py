@@ -12,7 +12,7 @@ from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, read_provenance, write_provenance
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.settings import PruneSettings
-from puma_cli.errors import ConfigError, OutputError
+from puma_cli.errors import ConfigError
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.layers import first_layers, parse_layers
 from puma_cli.pruning.plan import PrunePlan, depth_of, make_plan
@@ -45,27 +45,23 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
     Raises:
         ConfigError: not exactly one of `keep`, `layers` and `profile`, or layers out of range.
         CheckpointError: the model is broken or cannot be cut safely.
-        OutputError: the output folder is taken, is the model's own, or cannot be written.
+        OutputError: the output folder is taken, holds the model, or cannot be written.
         VerificationError: the result would not compute what the parent does; nothing is left.
     """
     _check_choice(settings)
     if not settings.dry_run:
         check_free(settings.output_dir, settings.overwrite)
     parent = resolve(settings.model, reporter)
-    if parent.resolve().is_relative_to(Path(settings.output_dir).resolve()):
-        raise OutputError(
-            f"The output folder `{settings.output_dir}` holds the model to cut.",
-            hint="Give another folder with --output-dir.",
-        )
     parents = [Parent("model", str(settings.model), fingerprint(parent))]
     plan = make_plan(parent, _kept_layers(settings, parent, parents))
     if settings.dry_run:
         return PruneResult(None, plan)
     parity = None
-    with new_folder(settings.output_dir, settings.overwrite) as folder:
+    inputs = [parent] if settings.profile is None else [parent, settings.profile]
+    with new_folder(settings.output_dir, settings.overwrite, inputs) as folder:
         copy_side_files(parent, folder)
-        write_weights(plan, folder, reporter)
         write_embedder_files(parent, folder)
+        write_weights(plan, folder, reporter)
         check_keys(folder)
         if settings.verify:
             reporter.note("Comparing the cut model with its parent.")

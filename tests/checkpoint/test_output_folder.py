@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from puma_cli.checkpoint.output_folder import new_folder, write_json, write_text
+from puma_cli.checkpoint.output_folder import check_free, new_folder, write_json, write_text
 from puma_cli.errors import NumericError, OutputError
 
 
@@ -79,9 +79,35 @@ def test_overwrite_spares_what_puma_did_not_write(tmp_path: Path) -> None:
     assert names(tmp_path / "home") == ["thesis.tex"]
 
 
+def test_overwrite_spares_a_home_that_happens_to_hold_a_training_folder(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(OutputError, match="not written by puma"):
+        check_free(tmp_path, overwrite=True)
+    (tmp_path / "training" / "settings.json").write_text("{}")
+    check_free(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize("inner", [".", "data", "a/link"])
+def test_overwrite_spares_what_the_result_is_made_from(tmp_path: Path, inner: str) -> None:
+    out = tmp_path / "out"
+    (out / "data").mkdir(parents=True)
+    (out / "puma.json").write_text("{}")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "link").symlink_to(out / "data")
+    source = tmp_path / inner if inner.startswith("a/") else out / inner
+    with (
+        pytest.raises(OutputError, match="which the result is made from"),
+        new_folder(out, overwrite=True, inputs=[tmp_path / "elsewhere", source]),
+    ):
+        pytest.fail("the body must not run")
+    assert names(out) == ["data", "puma.json"]
+
+
 def test_a_file_and_the_current_folder_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "inner").mkdir()
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="is a file"), new_folder(tmp_path / "file"):
         pass
@@ -89,6 +115,9 @@ def test_a_file_and_the_current_folder_are_refused(
         pass
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError, match="current folder"), new_folder("."):
+        pass
+    monkeypatch.chdir(tmp_path / "inner")
+    with pytest.raises(OutputError, match="holds the current folder"), new_folder(".."):
         pass
 
 
@@ -129,6 +158,14 @@ def test_an_unwritable_place_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_error_of_the_body_about_other_files_passes_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), new_folder(tmp_path / "out"):
         Path("/no/such/file").read_text()
+
+
+def test_an_input_beside_the_output_that_cannot_be_read_is_not_blamed_on_it(
+    tmp_path: Path,
+) -> None:
+    beside = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "data" / "a.png"))
+    with pytest.raises(PermissionError), new_folder(tmp_path / "out"):
+        raise beside
 
 
 def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,3 +130,16 @@ def test_nothing_is_left_behind_by_a_failure(done: Done, tmp_path: Path) -> None
         with pytest.raises(kind):
             evaluate(broken)
         assert not target.parent.exists()
+
+
+def test_scores_never_replace_the_model_or_the_data(
+    done: Done, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    settings, _ = done
+    model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
+    (model / "puma.json").write_text("{}")
+    for folder in (model, settings.data):
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(OutputError, match="which the result is made from"):
+            evaluate(replace(settings, model=str(model), output_dir=folder, overwrite=True))
+        assert sorted(path.name for path in folder.iterdir()) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -85,3 +86,11 @@ def test_folder_that_is_taken(settings):
     with pytest.raises(OutputError):
         analyze(settings)
     assert (settings.output_dir / "mine.txt").read_text() == "mine"
+
+
+def test_a_profile_never_replaces_the_data(settings, tmp_path):
+    data = shutil.copytree(settings.data, tmp_path / "data")
+    (data / "puma.json").write_text("{}")
+    with pytest.raises(OutputError, match="which the result is made from"):
+        analyze(replace(settings, data=data, output_dir=data, overwrite=True))
+    assert (data / "query").is_dir()
