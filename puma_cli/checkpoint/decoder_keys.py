@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from puma_cli.checkpoint.safetensors_header import TensorEntry
@@ -78,10 +79,10 @@ def find_decoder(names: Iterable[str]) -> Decoder:
             cause=f"Stacks of layers found: {', '.join(sorted(found)) or 'none'}.",
         )
     ((prefix, indices),) = found.items()
-    missing = sorted(set(range(max(indices) + 1)) - indices)
-    if missing:
+    if len(indices) <= max(indices):
+        missing = next(index for index in count() if index not in indices)
         raise CheckpointError(
-            f"The checkpoint lacks decoder layer {missing[0]} of {max(indices) + 1}.",
+            f"The checkpoint lacks decoder layer {missing} of {max(indices) + 1}.",
             hint="Download or copy the checkpoint again.",
         )
     return Decoder(prefix, len(indices))

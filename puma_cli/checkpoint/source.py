@@ -78,9 +78,9 @@ def _likely(path: Path) -> str:
     names = [PUMA_MINI] if len(path.parts) == 1 else []
     if path.parent.is_dir():
         names += [item.name for item in path.parent.iterdir() if item.is_dir()]
-    elif str(path.parent):
-        missing = next(p for p in reversed(path.parents) if not p.exists())
-        return f"The folder `{missing}` does not exist."
+    else:
+        missing = next(p for p in reversed(path.parents) if not p.is_dir())
+        return f"There is no folder `{missing}`."
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
     if not close:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,22 +53,28 @@ def read_instructions(path: Path) -> Instructions:
     """Read `query_instructions.tsv`; a missing file means no instructions.
 
     Raises:
-        DataError: a column is missing.
+        DataError: the file cannot be read, or a column is missing.
     """
     if not path.is_file():
         return Instructions()
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return Instructions(_read_table(path, file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"The file {path} cannot be read.", cause=str(error)) from error
+
+
+def _read_table(path: Path, lines: Iterable[str]) -> dict[tuple[str, str, str], tuple[str, ...]]:
+    rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    missing = [name for name in KEY_COLUMNS if name not in (rows.fieldnames or ())]
+    if missing:
+        raise DataError(f"{path} has no column {missing[0]!r}.", cause="M-BEIR names it so.")
     table: dict[tuple[str, str, str], tuple[str, ...]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [name for name in KEY_COLUMNS if name not in (rows.fieldnames or ())]
-        if missing:
-            raise DataError(f"{path} has no column {missing[0]!r}.", cause="M-BEIR names it so.")
-        for row in rows:
-            prompts = tuple(
-                text.strip()
-                for name, text in row.items()
-                if name and name.startswith("prompt_") and text and text.strip()
-            )
-            key = (row["dataset_id"], row["query_modality"], row["cand_modality"])
-            table[key] = prompts
-    return Instructions(table)
+    for row in rows:
+        prompts = tuple(
+            text.strip()
+            for name, text in row.items()
+            if name and name.startswith("prompt_") and text and text.strip()
+        )
+        table[row["dataset_id"], row["query_modality"], row["cand_modality"]] = prompts
+    return table

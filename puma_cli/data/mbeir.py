@@ -63,7 +63,7 @@ class MbeirFolder:
         """Return the tasks that have queries in `split`, by number, then by data set.
 
         Raises:
-            DataError: the split holds none.
+            DataError: the split holds none, or one of an unknown number.
         """
         pattern = re.compile(rf"mbeir_(.+)_task(\d+)_{re.escape(split)}\.jsonl")
         found = [
@@ -76,12 +76,29 @@ class MbeirFolder:
                 f"{self.root} has no queries in the split {split!r}.",
                 cause=f"Expected query/{split}/mbeir_DATASET_taskN_{split}.jsonl.",
             )
+        odd = [task.name for task in found if task.task_id not in TASK_MODALITIES]
+        if odd:
+            raise DataError(
+                f"{self.root} has queries of the task {min(odd)} in the split {split!r}.",
+                cause=f"The tasks are numbered {', '.join(map(str, TASK_MODALITIES))}.",
+            )
         return sorted(found, key=lambda task: (task.task_id, task.dataset))
 
     def queries(self, split: str, task: TaskName) -> list[Query]:
-        """Return the queries of one task, in the order of the file."""
+        """Return the queries of one task, in the order of the file.
+
+        Raises:
+            DataError: a line is broken, or of another task.
+        """
+
+        def parse(row: dict[str, Any]) -> Query:
+            query = self._query(row)
+            if query.task_id != task.task_id:
+                raise ValueError(f"its task_id is {query.task_id} in a file of {task.task_id}")
+            return query
+
         path = self.root / "query" / split / f"mbeir_{task.name}_{split}.jsonl"
-        return list(_read_records(path, self._query))
+        return list(_read_records(path, parse))
 
     def train_queries(self) -> list[Query]:
         """Return the training queries of all data sets, in the order of files and lines.

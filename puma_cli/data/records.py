@@ -27,7 +27,7 @@ def dataset_of(identifier: str) -> str:
     return identifier.partition(":")[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Query:
     """One query with the ids of its positive and hard negative candidates."""
 
@@ -44,7 +44,8 @@ class Query:
         return Input(text=self.text, image=self.image, instruction=instruction)
 
 
-@dataclass(frozen=True)
+# A benchmark has millions of these: without a dictionary each, they take half the memory.
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One candidate of a pool."""
 

@@ -34,8 +34,10 @@ def test_a_misspelt_path_gets_a_guess(weights_copy: Path) -> None:
     with pytest.raises(CheckpointError, match="Did you mean") as caught:
         resolve(str(weights_copy.with_name("modle")))
     assert str(weights_copy) in caught.value.cause
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match="There is no folder `.*no`"):
         resolve(str(weights_copy / "no" / "such" / "folder"))
+    with pytest.raises(CheckpointError, match=r"There is no folder `.*config\.json`"):
+        resolve(str(weights_copy / "config.json" / "x"))
 
 
 def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path: Path, base_weights: Path) -> None:
@@ -49,6 +51,7 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path: Path, base_weights
     with pytest.raises(CheckpointError, match="checkpoints inside: `model`"):
         resolve(base_weights.parent)
     (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "settings.json").touch()
     with pytest.raises(CheckpointError, match="unfinished training"):
         resolve(tmp_path)
 

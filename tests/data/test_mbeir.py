@@ -89,6 +89,7 @@ def test_positive_lists_may_hold_objects(folder: Path) -> None:
         (lambda line: line.replace('"qid"', '"id"'), "line 2 has no key 'qid'"),
         (lambda line: line.replace('"text"', '"txet"'), "modality 'txet' is not one of"),
         (lambda line: line.replace('"task_id": 0', '"task_id": 99'), "task_id 99"),
+        (lambda line: line.replace('"task_id": 0', '"task_id": 1'), "task_id is 1 in a file of 0"),
         (lambda line: "[1, 2]", "line 2 is broken"),
     ],
 )
@@ -98,6 +99,22 @@ def test_a_broken_line_is_named(folder: Path, damage: Callable[[str], str], says
     with pytest.raises(DataError, match=says) as caught:
         MbeirFolder(folder).queries("test", TASK0)
     assert path.name in str(caught.value)
+
+
+def test_a_task_of_an_unknown_number_is_named(folder: Path) -> None:
+    (folder / "query/test/mbeir_scenes_task9_test.jsonl").touch()
+    with pytest.raises(DataError, match="task scenes_task9"):
+        MbeirFolder(folder).tasks("test")
+
+
+def test_broken_instructions_are_named(folder: Path) -> None:
+    path = folder / "instructions/query_instructions.tsv"
+    path.write_bytes(path.read_bytes() + b"text\ttext\tx\t11\t\xff\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        _ = MbeirFolder(folder).instructions
+    path.write_text("query_modality\tdataset_id\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no column 'cand_modality'"):
+        _ = MbeirFolder(folder).instructions
 
 
 def test_a_broken_qrel_is_named(folder: Path) -> None:
