@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from puma_cli.checkpoint.fingerprint import fingerprint
-from puma_cli.checkpoint.output_folder import new_folder
+from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.settings import EvaluateSettings
@@ -22,6 +22,7 @@ from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
 from puma_cli.evaluation.search import rank_relevant, search
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
 from puma_cli.models.embedder import load
+from puma_cli.models.inputs import Input
 from puma_cli.progress import SILENT, Reporter
 
 # Above this share of queries, ties say more about the model or the pool than about rounding.
@@ -40,11 +41,12 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
         ConfigError: a setting has an illegal value.
         DataError: the data set is missing or broken.
         NumericError: an embedding is not finite.
-        OutputError: the output folder is taken or cannot be written.
+        OutputError: the output folder is taken, holds an input, or cannot be written.
     """
-    with new_folder(settings.output_dir, settings.overwrite) as folder:
-        data = MbeirFolder(settings.data)
-        model = resolve(settings.model, reporter)
+    check_free(settings.output_dir, settings.overwrite)
+    data = MbeirFolder(settings.data)
+    model = resolve(settings.model, reporter)
+    with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
             Parent("model", settings.model, fingerprint(model)),
             Parent("data", str(settings.data), fingerprint(data.root)),
@@ -110,21 +112,19 @@ def evaluate_embedder(
     asked = read_tasks(folder, split, tasks, limit, k)
     by_row = _pools(folder, split, asked, pools)
     distinct = list({id(pool): pool for _, pool in by_row}.values())
-    prompts = folder.instructions
+    asks = [task.inputs(folder.instructions, instruction, seed) for task in asked]
+    _note_unprompted(asked, asks, reporter)
     with evaluation_mode(embedder.model):
         candidates, places = encode_groups(
             embedder,
-            [[candidate.to_input() for candidate in pool.candidates] for pool in distinct],
+            [pool.inputs() for pool in distinct],
             batch_size=batch_size,
             reporter=reporter,
             label="candidates",
         )
         queries, wheres = encode_groups(
             embedder,
-            [
-                [query.to_input(prompts.pick(query, instruction, seed)) for query in task.queries]
-                for task in asked
-            ],
+            asks,
             batch_size=batch_size,
             reporter=reporter,
             label="queries",
@@ -174,7 +174,7 @@ def _pools(
 def _score(
     task: Task, pool: Pool, queries: Tensor, candidates: Tensor, device: torch.device | str
 ) -> TaskScores:
-    inside = [[pool.index[did] for did in dids if did in pool.index] for dids in task.relevant]
+    inside = pool.places_of(task.relevant)
     judged = np.array([len(dids) for dids in task.relevant], dtype=np.int64)
     found = np.array([len(row) for row in inside], dtype=np.int64)
     ranks = rank_relevant(queries, candidates, inside, device=device)
@@ -196,6 +196,19 @@ def _score(
         positives=judged,
         ndcg=ndcg(ranks.positions, judged, 10),
     )
+
+
+def _note_unprompted(
+    tasks: Sequence[Task], asks: Sequence[Sequence[Input]], reporter: Reporter
+) -> None:
+    # A model trained with instructions scores worse without, and nothing else would show why.
+    bare = [
+        task.name.name
+        for task, inputs in zip(tasks, asks, strict=True)
+        if any(entry.instruction is None for entry in inputs)
+    ]
+    if bare:
+        reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
 
 
 def _warn(row: TaskScores, reporter: Reporter) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from puma_cli.checkpoint.layout import SCORES
 from puma_cli.checkpoint.output_folder import write_json, write_text
+from puma_cli.data.records import TASK_MODALITIES
 from puma_cli.errors import DataError
 from puma_cli.evaluation.results import LOCAL, METRICS, NDCG, UNION, Scores, TaskScores
 
@@ -35,7 +36,7 @@ _ROW = (
     "query_hash",
     "pool_hash",
 )
-# The header of UniIR's result table, and its names for the tasks.
+# The header of UniIR's result table.
 _COLUMNS = (
     "TaskID",
     "Task",
@@ -47,17 +48,6 @@ _COLUMNS = (
     "UnionPool",
     "UnionValue",
 )
-_TASK_TEXT = {
-    0: "text -> image",
-    1: "text -> text",
-    2: "text -> image,text",
-    3: "image -> text",
-    4: "image -> image",
-    5: "image -> image,text",
-    6: "image,text -> text",
-    7: "image,text -> image",
-    8: "image,text -> image,text",
-}
 
 
 def write_scores(folder: Path, scores: Scores) -> None:
@@ -103,8 +93,8 @@ def results_table(scores: Scores) -> str:
     for task, pools in by_task.items():
         row = next(iter(pools.values()))
         for k in sorted({1, 5, 10, row.k}):
-            cells = [str(row.task_id), _TASK_TEXT[row.task_id], row.dataset, scores.split]
-            cells.append(f"Recall@{k}")
+            modalities = " -> ".join(TASK_MODALITIES[row.task_id])
+            cells = [str(row.task_id), modalities, row.dataset, scores.split, f"Recall@{k}"]
             for pool, name in ((LOCAL, task), (UNION, UNION)):
                 found = pools.get(pool)
                 cells += [name, f"{found.score(f'hit@{k}'):.6f}"] if found else ["", ""]

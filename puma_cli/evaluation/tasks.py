@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from puma_cli.data.instructions import Instructions
 from puma_cli.data.mbeir import MbeirFolder, TaskName, select_tasks
 from puma_cli.data.records import Candidate, Query
 from puma_cli.errors import ConfigError, DataError
+from puma_cli.models.inputs import Input
 
 T = TypeVar("T")
 
@@ -43,6 +45,16 @@ class Task:
     k: int
     digest: str
 
+    def inputs(
+        self, instructions: Instructions, mode: str = "first", seed: int | str = 0
+    ) -> list[Input]:
+        """Return what the embedder sees of each query.
+
+        Args:
+            mode: `first`, or `seeded` for prompts drawn from `seed` and the qid.
+        """
+        return [query.to_input(instructions.pick(query, mode, seed)) for query in self.queries]
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -52,6 +64,14 @@ class Pool:
     candidates: tuple[Candidate, ...]
     digest: str
     index: Mapping[str, int] = field(repr=False)
+
+    def inputs(self) -> list[Input]:
+        """Return what the embedder sees of each candidate."""
+        return [candidate.to_input() for candidate in self.candidates]
+
+    def places_of(self, relevant: Iterable[Iterable[str]]) -> list[list[int]]:
+        """Return for each query the places of its relevant ids that the pool holds."""
+        return [[self.index[did] for did in dids if did in self.index] for dids in relevant]
 
 
 def list_tasks(data: Path | str, split: str = "test", tasks: str = "*") -> list[TaskSummary]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.data.records import MODALITIES
 from puma_cli.errors import DataError
 from puma_cli.evaluation.encode import encode_groups, evaluation_mode
 from puma_cli.evaluation.metrics import from_first_rank
@@ -24,7 +25,6 @@ from puma_cli.progress import SILENT, Reporter
 
 METRICS = ("hit@1", "hit@5", "hit@10", "mrr@10")
 SIDES = ("query", "candidate")
-MODALITIES = ("text", "image", "image,text")
 
 # All depths of all distinct inputs stay in memory: exact up to the first bound, rounded to fp16
 # (four digits of a cosine) up to the second, refused beyond it.
@@ -111,19 +111,18 @@ def read_out_depths(
     """
     asked = read_tasks(data, split, tasks, limit)
     pools = [make_pool(LOCAL, data.local_pool(task.name, split), data.root) for task in asked]
-    prompts = data.instructions
     encoders = {side: DepthEncoder(embedder, side) for side in SIDES}
     with evaluation_mode(embedder.model):
         candidates, places = encode_groups(
             encoders["candidate"],
-            [[candidate.to_input() for candidate in pool.candidates] for pool in pools],
+            [pool.inputs() for pool in pools],
             batch_size=batch_size,
             reporter=reporter,
             label="candidates",
         )
         queries, wheres = encode_groups(
             encoders["query"],
-            [[query.to_input(prompts.pick(query)) for query in task.queries] for task in asked],
+            [task.inputs(data.instructions) for task in asked],
             batch_size=batch_size,
             reporter=reporter,
             label="queries",
@@ -162,7 +161,7 @@ def _score(
     place: Tensor,
     device: torch.device,
 ) -> TaskReadout:
-    inside = [[pool.index[did] for did in dids if did in pool.index] for dids in task.relevant]
+    inside = pool.places_of(task.relevant)
     scores: dict[str, list[float]] = {metric: [] for metric in METRICS}
     for depth in range(queries.shape[1]):
         ranks = rank_relevant(

@@ -112,8 +112,7 @@ def test_a_collapsed_model_scores_zero_and_is_named(data: Path) -> None:
 def test_queries_without_a_positive_in_the_pool_are_reported(data: Path) -> None:
     notes = Notes()
     scored(data, tasks="*_task1", reporter=notes)
-    assert len(notes.notes) == 1
-    assert "1 of 4 queries have no positive" in notes.notes[0]
+    assert any("1 of 4 queries have no positive" in note for note in notes.notes)
 
 
 def test_a_limit_takes_queries_all_over_the_file_and_marks_the_scores(data: Path) -> None:
@@ -133,9 +132,13 @@ def test_instructions_reach_the_queries(data: Path) -> None:
     (data / "instructions" / "query_instructions.tsv").write_text(
         header + "text\ttext\ttiny\t9\tFind it.\tSeek it.\n"
     )
-    embedder = Circle()
+    embedder, notes = Circle(), Notes()
+    scored(data, embedder, reporter=notes)
+    assert [note for note in notes.notes if "instruction" in note] == [
+        "The data set has no instruction for queries of tiny_task0."
+    ]
     scored(data, embedder, tasks="*_task1")
-    assert {entry.instruction for entry in embedder.calls[1]} == {"Find it."}
+    assert {entry.instruction for entry in embedder.calls[-1]} == {"Find it."}
     chosen = []
     for seed in (0, 0, 1, 2, 3):
         scored(data, embedder, tasks="*_task1", instruction="seeded", seed=seed)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puma_cli.data.instructions import Instructions
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import ConfigError, DataError
-from puma_cli.evaluation.tasks import evenly, list_tasks, read_tasks
+from puma_cli.evaluation.tasks import evenly, list_tasks, make_pool, read_tasks
 from tests.evaluation.small import small_data
 
 
@@ -50,3 +51,14 @@ def test_the_hash_of_the_queries_covers_their_texts_and_positives(tmp_path: Path
     assert same == digest("b")  # wherever the folder lies
     assert same != digest("c", '"14"', '"15"')
     assert same != digest("d", "9:99", "9:98")
+
+
+def test_inputs_and_places_of_what_is_asked(tmp_path: Path) -> None:
+    data = MbeirFolder(small_data(tmp_path))
+    task = read_tasks(data, "test", "*1")[0]
+    pool = make_pool("local", data.local_pool(task.name, "test"), data.root)
+    assert [entry.text for entry in pool.inputs()] == ["11.", "13.", "20.", "40.", "80."]
+    assert pool.places_of(task.relevant) == [[0, 3], [3], [2], []]
+    prompts = Instructions({("9", "text", "text"): ("Find it.",)})
+    assert {entry.instruction for entry in task.inputs(prompts)} == {"Find it."}
+    assert [entry.text for entry in task.inputs(prompts)] == ["10.", "50.", "14.", "80."]
