@@ -29,7 +29,10 @@ def embed(text=None, image=None):
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": parts}], tokenize=False)
     inputs = {}
     if image:
-        pixels = image_processor(images=[Image.open(image).convert("RGB")], return_tensors="pt")
+        picture = Image.open(image).convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")  # what shows through
+        picture = Image.alpha_composite(white, picture).convert("RGB")
+        pixels = image_processor(images=[picture], return_tensors="pt")
         inputs.update(pixels)
         tokens = int(pixels["image_grid_thw"].prod()) // image_processor.merge_size**2
         prompt = prompt.replace("<|image_pad|>", "<|image_pad|>" * tokens)

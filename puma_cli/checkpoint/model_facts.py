@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint.decoder_keys import find_decoder, parameters_by_part
+from puma_cli.checkpoint.json_object import read_object
 from puma_cli.checkpoint.layout import CONFIG, EMBEDDER
 from puma_cli.checkpoint.safetensors_header import checkpoint_headers
-from puma_cli.errors import CheckpointError, PumaError
+from puma_cli.errors import PumaError
 from puma_cli.report.numbers import count, size_on_disk
 
 
@@ -21,18 +21,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is missing or no JSON object.
     """
-    path = folder / CONFIG
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"`{path}` cannot be read as JSON.",
-            cause=str(error),
-            hint="Download or copy the checkpoint again.",
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"`{path}` is not a JSON object.")
-    return content
+    return read_object(folder / CONFIG)
 
 
 def model_facts(folder: Path) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint import layout
+from puma_cli.checkpoint.json_object import read_object
 from puma_cli.checkpoint.output_folder import write_json, write_text
 from puma_cli.errors import CheckpointError
 
@@ -57,7 +58,7 @@ def write_embedder_files(parent: Path, folder: Path) -> None:
     for name in (layout.PREPROCESSOR, layout.LAYOUT.processor):
         path = folder / name
         if path.is_file():
-            content = _read_object(path)
+            content = read_object(path)
             inner = content.get("image_processor")
             _limit_pixels(inner if isinstance(inner, dict) else content, limits)
             write_json(path, content)
@@ -101,15 +102,5 @@ def _module_folders(parent: Path) -> set[str]:
     try:
         modules = json.loads(path.read_text(encoding="utf-8"))
         return {str(module["path"]) for module in modules} - {""}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"`{path}` cannot be read.", cause=str(error)) from error
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"`{path}` cannot be read as JSON.", cause=str(error)) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"`{path}` is not a JSON object.")
-    return content

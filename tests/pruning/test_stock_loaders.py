@@ -38,15 +38,20 @@ def test_the_cards_own_code_gives_pumas_vectors(parents: dict[str, Path], tmp_pa
         model = str(parents[folder.parent.name])
         prune(PruneSettings(model=model, output_dir=folder, keep=2, verify=False))
     picture = tmp_path / "picture.png"
-    Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 20).convert("RGB").save(picture)
+    mandelbrot = Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 20)
+    mandelbrot.convert("RGB").save(picture)
+    see_through = tmp_path / "see_through.png"
+    Image.merge("RGBA", [*mandelbrot.convert("RGB").split(), mandelbrot]).save(see_through)
     inputs = [
         Input(text="a red square"),
         Input(image=picture),
+        Input(image=see_through),
         Input(text="on white", image=picture, instruction="Find the picture."),
     ]
     asked = [
         ["a red square", None],
         [None, str(picture)],
+        [None, str(see_through)],
         ["Find the picture.\non white", str(picture)],
     ]
     done = subprocess.run(
