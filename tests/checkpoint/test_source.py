@@ -34,7 +34,7 @@ def test_a_misspelt_path_gets_a_guess(weights_copy: Path) -> None:
     with pytest.raises(CheckpointError, match="Did you mean") as caught:
         resolve(str(weights_copy.with_name("modle")))
     assert str(weights_copy) in caught.value.cause
-    with pytest.raises(CheckpointError, match="There is no folder `.*no`"):
+    with pytest.raises(CheckpointError, match=r"There is no folder `.*no`"):
         resolve(str(weights_copy / "no" / "such" / "folder"))
     with pytest.raises(CheckpointError, match=r"There is no folder `.*config\.json`"):
         resolve(str(weights_copy / "config.json" / "x"))
