@@ -145,7 +145,7 @@ class Embedder:
         reporter: Reporter = SILENT,
         label: str = "encode",
     ) -> Tensor:
-        """Return the L2-normalised embeddings of `inputs` in their order, fp32 on the CPU (N, D)."""
+        """Return the L2-normalised embeddings of `inputs`, in order, fp32 on the CPU (N, D)."""
         out = torch.empty(len(inputs), self.dimension)
         training = self.model.training
         self.model.eval()
@@ -195,7 +195,7 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
     """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.
 
     Raises:
-        CheckpointError: a file is missing or broken, or a weight is missing, unexpected or misshapen.
+        CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen.
     """
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
@@ -205,7 +205,11 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
     try:
         with quiet_transformers():
             network, report = AutoModel.from_pretrained(
-                folder, dtype=choose_dtype(dtype, place), output_loading_info=True
+                folder,
+                dtype=choose_dtype(dtype, place),
+                output_loading_info=True,
+                # Reported like the others, and refused below by name.
+                ignore_mismatched_sizes=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(folder)
             image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
