@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from puma_cli.checkpoint.inspection import CHANGED, inspect_folder
 from puma_cli.checkpoint.layout import CONFIG, TRAINING
 from puma_cli.checkpoint.provenance import read_provenance
 from puma_cli.config.loading import load_settings
@@ -77,6 +78,11 @@ class Stage:
             return False
         return self.folder.is_dir() and read_provenance(self.folder) is not None
 
+    @property
+    def stale(self) -> bool:
+        """Whether something that the folder was made from is another one now."""
+        return any(parent.state == CHANGED for parent in inspect_folder(self.folder).parents)
+
 
 def run_demo(settings: DemoSettings, reporter: Reporter = SILENT) -> DemoResult:
     """Run every stage that is not finished yet, and write `demo.html`.
@@ -93,8 +99,11 @@ def run_demo(settings: DemoSettings, reporter: Reporter = SILENT) -> DemoResult:
     for number, stage in enumerate(stages, start=1):
         place = f"[{number}/{len(stages)}]"
         if stage.finished:
-            reporter.note(f"{place} {stage.label}: done before, in {stage.folder}")
-            continue
+            if not stage.stale:
+                reporter.note(f"{place} {stage.label}: done before, in {stage.folder}")
+                continue
+            # An earlier stage was removed and made anew, so this one belongs to its old result.
+            shutil.rmtree(stage.folder)
         reporter.note(f"{place} {stage.label}")
         began = time.monotonic()
         try:

@@ -80,6 +80,13 @@ def test_the_demo_runs_and_goes_on_where_it_stopped(
     assert known is not None
     assert known.results["finished"] is True
 
+    # Another student makes its old scores stale, and nothing else.
+    model = root / "student" / "model.safetensors"
+    model.write_bytes((root / "student" / "last" / "model.safetensors").read_bytes()[:-1] + b"\1")
+    notes = Notes()
+    run_demo(tiny, notes)
+    assert notes.count("done before") == STAGES - 1
+
 
 def test_stages_of_different_settings_do_not_mix(tiny: DemoSettings, tmp_path: Path) -> None:
     open_demo(tiny)
