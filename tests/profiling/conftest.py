@@ -14,13 +14,13 @@ COLOURS = ["red", "green", "blue", "black", "white", "orange"]
 
 
 @pytest.fixture(scope="session")
-def embedder(tiny_checkpoint) -> Embedder:
+def embedder(tiny_checkpoint: Path) -> Embedder:
     """The tiny checkpoint, open."""
     return load(tiny_checkpoint, "cpu")
 
 
 @pytest.fixture(scope="session")
-def data_folder(tmp_path_factory) -> Path:
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tasks in the M-BEIR layout: text to image, and text with image to text."""
     root = tmp_path_factory.mktemp("data")
     (root / "mbeir_images").mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,13 +13,13 @@ from puma_cli.profiling.profile import read_profile, write_profile
 from tests.profiling.examples import FACTORS, SHAPE, profile
 
 
-def test_written_and_read_back_unchanged(tmp_path):
+def test_written_and_read_back_unchanged(tmp_path: Path) -> None:
     made = profile()
     write_profile(made, tmp_path)
     assert read_profile(tmp_path) == replace(made, folder=tmp_path)
 
 
-def test_means_over_tasks_and_inputs():
+def test_means_over_tasks_and_inputs() -> None:
     made = profile()
     assert made.mean("hit@1")[4] == pytest.approx(SHAPE[4] * sum(FACTORS.values()) / 8)
     assert made.retention(12) == 1.0
@@ -29,13 +30,13 @@ def test_means_over_tasks_and_inputs():
     assert replace(made, similarity=tuple(counts)).block_influence(3) == pytest.approx(weighted)
 
 
-def test_retention_of_a_score_of_zero_is_unknown():
+def test_retention_of_a_score_of_zero_is_unknown() -> None:
     made = profile()
     flat = replace(made.readout[0], scores={"hit@1": (0.0,) * 13})
     assert replace(made, readout=(flat,)).retention(4) is None
 
 
-def test_absent(tmp_path):
+def test_absent(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"holds no profile\.json") as caught:
         read_profile(tmp_path)
     assert "no folder written by" in caught.value.cause
@@ -58,7 +59,7 @@ def damage(content: dict, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["format", "depth", "length", "unknown", "missing"])
-def test_damaged(tmp_path, how):
+def test_damaged(tmp_path: Path, how: str) -> None:
     write_profile(profile(), tmp_path)
     path = tmp_path / "profile.json"
     content = json.loads(path.read_text())
@@ -69,7 +70,7 @@ def test_damaged(tmp_path, how):
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "null"])
-def test_no_json_object(tmp_path, text):
+def test_no_json_object(tmp_path: Path, text: str) -> None:
     (tmp_path / "profile.json").write_text(text)
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_profile(tmp_path)

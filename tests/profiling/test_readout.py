@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import DataError, NumericError
 from puma_cli.evaluation.evaluate import evaluate_embedder
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.profiling.profile import TaskReadout
 from puma_cli.profiling.readout import DepthEncoder, read_out_depths, storage
+from puma_cli.profiling.similarity import LayerSimilarity
+
+Measured = tuple[tuple[TaskReadout, ...], tuple[LayerSimilarity, ...], bool]
 
 
 @pytest.fixture(scope="module")
-def measured(embedder, data_folder):
+def measured(embedder: Embedder, data_folder: Path) -> Measured:
     return read_out_depths(embedder, MbeirFolder(data_folder), batch_size=4)
 
 
-def test_each_depth_scores_like_the_model_cut_there(embedder, data_folder, measured):
+def test_each_depth_scores_like_the_model_cut_there(
+    embedder: Embedder, data_folder: Path, measured: Measured
+) -> None:
     readout, _, partial = measured
     assert not partial
     for k in range(1, embedder.depth + 1):
@@ -30,12 +39,12 @@ def test_each_depth_scores_like_the_model_cut_there(embedder, data_folder, measu
                 )
 
 
-def test_depth_zero_knows_nothing(measured):
+def test_depth_zero_knows_nothing(measured: Measured) -> None:
     # The embedding of the embed token is the same for every input: all tie, ties lose.
     assert all(row.scores["hit@5"][0] == 0.0 for row in measured[0])
 
 
-def test_tasks_and_groups(measured):
+def test_tasks_and_groups(measured: Measured) -> None:
     readout, similarity, _ = measured
     assert [(row.task, row.queries, row.candidates) for row in readout] == [
         ("tiny_task0", 6, 6),
@@ -49,7 +58,7 @@ def test_tasks_and_groups(measured):
     ]
 
 
-def test_limit_is_told(embedder, data_folder):
+def test_limit_is_told(embedder: Embedder, data_folder: Path) -> None:
     readout, _, partial = read_out_depths(
         embedder, MbeirFolder(data_folder), tasks="*_task0", limit=2
     )
@@ -57,7 +66,7 @@ def test_limit_is_told(embedder, data_folder):
     assert [(row.queries, row.candidates) for row in readout] == [(2, 6)]
 
 
-def test_vectors_are_the_read_out_of_each_depth(embedder):
+def test_vectors_are_the_read_out_of_each_depth(embedder: Embedder) -> None:
     inputs = [Input(text="red"), Input(text="a long text about green"), Input(text="blue")]
     vectors = DepthEncoder(embedder, "query").encode(inputs, batch_size=2)
     assert vectors.shape == (3, embedder.depth + 1, embedder.dimension)
@@ -65,7 +74,7 @@ def test_vectors_are_the_read_out_of_each_depth(embedder):
     assert torch.allclose(vectors[:, -1], embedder.encode(inputs), atol=1e-5)
 
 
-def test_training_mode_is_restored(embedder, data_folder):
+def test_training_mode_is_restored(embedder: Embedder, data_folder: Path) -> None:
     embedder.model.train()
     try:
         read_out_depths(embedder, MbeirFolder(data_folder), tasks="*_task0", limit=1)
@@ -74,7 +83,7 @@ def test_training_mode_is_restored(embedder, data_folder):
         embedder.model.eval()
 
 
-def test_broken_weights_are_named(embedder, data_folder):
+def test_broken_weights_are_named(embedder: Embedder, data_folder: Path) -> None:
     weight = embedder.decoder.layers[1].mlp.down_proj.weight
     kept = weight.detach().clone()
     with torch.no_grad():
@@ -87,7 +96,7 @@ def test_broken_weights_are_named(embedder, data_folder):
             weight.copy_(kept)
 
 
-def test_memory_is_bounded():
+def test_memory_is_bounded() -> None:
     assert storage(10**6) is torch.float32
     assert storage(10**9) is torch.float16
     with pytest.raises(DataError, match="200 GB"):

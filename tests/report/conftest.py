@@ -11,7 +11,7 @@ from puma_cli.report.gallery import Example, Found, Ranking
 
 
 @pytest.fixture
-def small_picture(tmp_path) -> Path:
+def small_picture(tmp_path: Path) -> Path:
     """A drawing of 8 x 4 pixels."""
     path = tmp_path / "small.png"
     Image.new("RGB", (8, 4), "red").save(path)
@@ -19,7 +19,7 @@ def small_picture(tmp_path) -> Path:
 
 
 @pytest.fixture
-def large_picture(tmp_path) -> Path:
+def large_picture(tmp_path: Path) -> Path:
     """A transparent picture far larger than the page shows."""
     path = tmp_path / "large.png"
     Image.new("RGBA", (900, 300), (0, 0, 255, 128)).save(path)
@@ -27,10 +27,13 @@ def large_picture(tmp_path) -> Path:
 
 
 @pytest.fixture
-def example(small_picture, large_picture) -> Example:
+def example(small_picture: Path, large_picture: Path) -> Example:
     """A query with both kinds of candidate, seen by two models."""
-    found = (Found("a <b>", None, False), Found(None, small_picture, True))
-    found += (Found("both", large_picture, False),)
+    found = (
+        Found("a <b>", None, False),
+        Found(None, small_picture, True),
+        Found("both", large_picture, False),
+    )
     return Example(
         task="tiny_task2",
         instruction="Find it & more.",

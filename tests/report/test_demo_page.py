@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,7 +13,7 @@ from PIL import Image
 from puma_cli.errors import DataError
 from puma_cli.report.demo_page import DemoPage, ScoreRow, score_cells, write_demo_page
 from puma_cli.report.drawing import to_svg
-from puma_cli.report.gallery import gallery
+from puma_cli.report.gallery import Example, gallery
 from puma_cli.report.gallery_plot import plot_example
 from puma_cli.report.numbers import count, share, size_on_disk
 from puma_cli.report.page import Drawing
@@ -27,7 +28,7 @@ ROWS = (
 )
 
 
-def test_table():
+def test_table() -> None:
     assert score_cells(ROWS, ("hit@1", "hit@5")) == [
         ["teacher", "12", "80.0%", "90.0%", "100%", "5.70 M", "4.31", "11.6 MB"],
         ["student", "4", "76.0%", "88.0%", "95%", "2.90 M", "12.0", "6.10 MB"],
@@ -36,7 +37,7 @@ def test_table():
     assert score_cells([hopeless], ("hit@1",))[0][3] == "–"
 
 
-def test_page(tmp_path, example):
+def test_page(tmp_path: Path, example: Example) -> None:
     figure = plot_scores(comparison(), ["teacher", "student"])
     content = DemoPage(
         title="Demo",
@@ -57,7 +58,7 @@ def test_page(tmp_path, example):
     assert reading.count("img") == 3
 
 
-def test_gallery_frames_hits_and_misses(example):
+def test_gallery_frames_hits_and_misses(example: Example) -> None:
     reading = read(gallery([example]))
     kinds = [attributes.get("class") for _, attributes in reading.tags]
     assert kinds.count("hit") == 1
@@ -72,19 +73,19 @@ def size_of(uri: str) -> tuple[int, int]:
         return picture.size
 
 
-def test_small_pictures_grow_by_whole_factors(small_picture):
+def test_small_pictures_grow_by_whole_factors(small_picture: Path) -> None:
     uri, crisp = data_uri(small_picture)
     assert crisp
     assert size_of(uri) == (SHOWN, SHOWN // 2)
 
 
-def test_large_pictures_shrink(large_picture):
+def test_large_pictures_shrink(large_picture: Path) -> None:
     uri, crisp = data_uri(large_picture)
     assert not crisp
     assert max(size_of(uri)) == LARGEST
 
 
-def test_missing_and_broken_pictures_are_named(tmp_path):
+def test_missing_and_broken_pictures_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.png is missing"):
         data_uri(tmp_path / "absent.png")
     (tmp_path / "text.png").write_text("no picture")
@@ -92,7 +93,7 @@ def test_missing_and_broken_pictures_are_named(tmp_path):
         data_uri(tmp_path / "text.png")
 
 
-def test_example_as_a_figure(example):
+def test_example_as_a_figure(example: Example) -> None:
     figure = plot_example(example)
     # One place for the query's picture, and one for each candidate.
     assert len(figure.axes) == 1 + 3 + 1
@@ -112,11 +113,11 @@ def test_example_as_a_figure(example):
         (123_456_789_000, "123 B"),
     ],
 )
-def test_counts(number, text):
+def test_counts(number: int, text: str) -> None:
     assert count(number) == text
 
 
-def test_sizes_and_shares():
+def test_sizes_and_shares() -> None:
     assert size_on_disk(512) == "512 B"
     assert size_on_disk(11_640_000) == "11.6 MB"
     assert share(1, 3) == "33%"
