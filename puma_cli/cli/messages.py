@@ -104,7 +104,6 @@ def _interrupted(error: BaseException, params: Mapping[str, Any]) -> Message:
     return Message(
         TERMINATED if by_signal else INTERRUPTED,
         "Terminated" if by_signal else "Interrupted",
-        hint=str(params.get("_after_interrupt", "")),
     )
 
 

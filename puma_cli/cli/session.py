@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import typer
 
 from puma_cli.cli.console_reporter import BarReporter, choose_reporter
-from puma_cli.cli.messages import FAILED, Terminated, explain
+from puma_cli.cli.messages import Message, Terminated, explain
 from puma_cli.cli.output import Mode, Outcome, Output, complain
 from puma_cli.progress import Reporter
 
@@ -34,6 +36,7 @@ class Session:
         )
         self.output = Output(mode)
         self.reporter: Reporter = choose_reporter(quiet=mode == "quiet")
+        self._after_interrupt = ""
 
     def settings(
         self,
@@ -75,7 +78,14 @@ class Session:
 
     def on_interrupt(self, hint: str) -> None:
         """Say `hint`, the next step, if the user interrupts the run."""
-        self.params["_after_interrupt"] = hint
+        self._after_interrupt = hint
+
+    def explain(self, error: BaseException) -> Message:
+        """Return what to tell the user about `error`."""
+        message = explain(error, self.params)
+        if isinstance(error, KeyboardInterrupt):
+            return replace(message, hint=self._after_interrupt)
+        return message
 
     def close(self) -> None:
         """Take progress bars off the screen."""
@@ -87,7 +97,7 @@ class Session:
 
         plain = to_plain(settings)
         if self.output.mode == "json":
-            self.output.emit(Outcome(value="", payload=plain))
+            self.output.text(json.dumps(plain, indent=2, ensure_ascii=False))
             return
         import yaml
 
@@ -114,9 +124,9 @@ def session(ctx: typer.Context) -> Iterator[Session]:
             raise
         if run.params.get("debug"):
             traceback.print_exc()
-        message = explain(error, run.params)
+        message = run.explain(error)
         complain(str(message))
-        raise typer.Exit(message.exit_code or FAILED) from error
+        raise typer.Exit(message.exit_code) from error
 
 
 @contextmanager

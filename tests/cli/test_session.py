@@ -1,5 +1,6 @@
 """What a command does around its library call: signals, tracebacks, printed settings."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -98,6 +99,8 @@ def test_print_config_is_a_config(tmp_path: Path, capsys: Printed) -> None:
     assert content["loss"]["temperature"] == 0.07
     file = tmp_path / "all.yaml"
     file.write_text(printed.out, encoding="utf-8")
+    assert run(["distill", "--config", str(file), "--print-config", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == content
     assert run(["distill", "--config", str(file), "--print-config"]) == 0
     assert capsys.readouterr().out == printed.out
 
