@@ -14,7 +14,7 @@ GROUPINGS = ("mixed", "task", "neighbours")
 
 
 class BatchOrder:
-    """Draws the batches of every epoch, the same for the same seed, so that a resume needs no state.
+    """Draws the batches of every epoch; the same seed draws the same, so a resume needs no state.
 
     Args:
         queries: the training queries.

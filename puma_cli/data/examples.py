@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -39,6 +39,7 @@ class Examples:
         queries: training queries; those with no positive in the pool are an error.
         pool: training candidates by id.
         instruction: `first` or `seeded`.
+        augment: show images in random views.
 
     Raises:
         DataError: a query's positives are all missing from the pool.
@@ -51,12 +52,14 @@ class Examples:
         instructions: Instructions,
         instruction: str,
         seed: int,
+        augment: bool = False,
     ) -> None:
         self.queries = queries
         self._pool = {candidate.did: candidate for candidate in pool}
         self._instructions = instructions
         self._instruction = instruction
         self._seed = seed
+        self._augment = augment
         for query in queries:
             if not any(did in self._pool for did in query.positives):
                 raise DataError(
@@ -71,8 +74,14 @@ class Examples:
         candidates = [self._positive(query, epoch) for query in queries]
         modalities = [MODALITIES.index(candidate.modality) for candidate in candidates]
         return ContrastiveBatch(
-            queries=[query.to_input(self._prompt(query, epoch)) for query in queries],
-            candidates=[candidate.to_input() for candidate in candidates],
+            queries=[
+                self._viewed(query.to_input(self._prompt(query, epoch)), f"{epoch}/{query.qid}/q")
+                for query in queries
+            ],
+            candidates=[
+                self._viewed(candidate.to_input(), f"{epoch}/{query.qid}/c")
+                for query, candidate in zip(queries, candidates, strict=True)
+            ],
             candidate_modality=torch.tensor(modalities),
             excluded=torch.tensor(_excluded(queries, candidates)),
         )
@@ -82,8 +91,16 @@ class Examples:
 
     def _positive(self, query: Query, epoch: int) -> Candidate:
         present = [did for did in query.positives if did in self._pool]
-        digest = hashlib.sha256(f"{self._seed}.{epoch}/{query.qid}".encode()).digest()
-        return self._pool[present[int.from_bytes(digest[:8], "big") % len(present)]]
+        return self._pool[present[self._draw(f"{epoch}/{query.qid}") % len(present)]]
+
+    def _viewed(self, entry: Input, key: str) -> Input:
+        if not self._augment or entry.image is None:
+            return entry
+        return replace(entry, view=self._draw(key))
+
+    def _draw(self, key: str) -> int:
+        digest = hashlib.sha256(f"{self._seed}.{key}".encode()).digest()
+        return int.from_bytes(digest[:8], "big")
 
 
 def _excluded(queries: Sequence[Query], candidates: Sequence[Candidate]) -> list[list[bool]]:

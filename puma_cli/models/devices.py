@@ -25,8 +25,10 @@ def choose_device(name: str = "auto") -> torch.device:
         raise DeviceError(
             f"{name!r} is no device.", hint="Use auto, cpu, cuda, cuda:N or mps."
         ) from error
-    present = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if device.type in present and not present[device.type]():
+    absent = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if absent:
         raise DeviceError(
             f"The device {name!r} is not there.",
             cause=f"torch {torch.__version__} sees no {device.type} device on this machine.",

@@ -14,11 +14,13 @@ class Input:
         text: the text, or None.
         image: path of an image file, or None; at least one of the two is given.
         instruction: what is asked of a query; candidates carry none.
+        view: seed of a random view of the image, for training; None shows it as it is.
     """
 
     text: str | None = None
     image: Path | None = None
     instruction: str | None = None
+    view: int | None = None
 
     @property
     def modality(self) -> str:

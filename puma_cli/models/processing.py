@@ -13,6 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from puma_cli.errors import DataError
+from puma_cli.models.augmentation import random_view
 from puma_cli.models.embedder_settings import EmbedderSettings
 from puma_cli.models.inputs import Input
 from puma_cli.models.recently_used import RecentlyUsed
@@ -51,8 +52,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
-        moved = {
-            name: value.to(device, non_blocking=True) if value is not None else None
+        moved: dict[str, Any] = {
+            name: None if value is None else value.to(device, non_blocking=True)
             for name, value in vars(self).items()
         }
         return Batch(**moved)
@@ -107,7 +108,7 @@ class Processor:
         Raises:
             DataError: an image is missing or cannot be decoded.
         """
-        pixels = [self._pixels_of(entry.image) for entry in inputs if entry.image is not None]
+        pixels = [self._pixels_of(e.image, e.view) for e in inputs if e.image is not None]
         grids = [grid for _, grid in pixels]
         rows = self._token_ids(self.render(inputs), iter(grids))
         width = max(len(row) for row in rows)
@@ -182,18 +183,21 @@ class Processor:
             )[0][:, 0]
         return self._position_memo[key]
 
-    def _pixels_of(self, path: Path) -> tuple[np.ndarray, tuple[int, ...]]:
-        entry = self._pixels.get(path)
+    def _pixels_of(self, path: Path, view: int | None) -> tuple[np.ndarray, tuple[int, ...]]:
+        # A random view comes but once, so only plain images are worth remembering.
+        entry = self._pixels.get(path) if view is None else None
         if entry is None:
             encoded = self._files.get(path)
             if encoded is None:
                 encoded = _read_image(path)
                 self._files.put(path, encoded, len(encoded))
             image = _decode_image(encoded, path)
+            image = _on_white(image) if view is None else random_view(image, view)
             out = self.image_processor(images=[image], return_tensors="np")
             pixels = np.ascontiguousarray(out["pixel_values"], dtype=np.float32)
             entry = pixels, tuple(int(n) for n in out["image_grid_thw"][0])
-            self._pixels.put(path, entry, pixels.nbytes)
+            if view is None:
+                self._pixels.put(path, entry, pixels.nbytes)
         return entry
 
 
@@ -211,11 +215,13 @@ def _read_image(path: Path) -> bytes:
 def _decode_image(encoded: bytes, path: Path) -> Image.Image:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
-            if image.mode in ("RGBA", "LA", "P"):
-                # Transparent pixels hide arbitrary colours: lay them on white.
-                image = image.convert("RGBA")
-                ground = Image.new("RGBA", image.size, "white")
-                return Image.alpha_composite(ground, image).convert("RGB")
-            return image.convert("RGB")
+            return image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA", "P") else "RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    # Transparent pixels hide arbitrary colours.
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

@@ -29,7 +29,7 @@ class RecentlyUsed(Generic[T]):
         return self._entries[key][0]
 
     def put(self, key: Hashable, value: T, size: int) -> None:
-        """Keep `value` of `size`, forgetting the least recently used while the total is too large."""
+        """Keep `value` of `size`; forget the least recently used while the total is too large."""
         if key in self._entries:
             self._total -= self._entries[key][1]
         self._total += size

@@ -68,3 +68,17 @@ def test_a_real_batch_pairs_queries_with_their_positives(tiny_scenes: Path) -> N
     for index, (asked, answer) in enumerate(zip(built.queries, built.candidates, strict=True)):
         assert asked.instruction is not None and answer.instruction is None
         assert answer in [contents[did] for did in queries[index].positives]
+
+
+def test_views_are_drawn_for_images_only_and_anew_each_epoch(tiny_scenes: Path) -> None:
+    data = MbeirFolder(tiny_scenes)
+    queries, pool = data.train_queries(), data.union_pool("train")
+    built = Examples(queries, pool, data.instructions, "first", 0, augment=True)
+    plain = Examples(queries, pool, data.instructions, "first", 0)
+    first, again, later = (built.batch(range(40), epoch) for epoch in (0, 0, 1))
+    assert first.queries == again.queries
+    for entry in [*first.queries, *first.candidates]:
+        assert (entry.view is not None) == (entry.image is not None)
+    views = [{e.view for e in batch.queries if e.view is not None} for batch in (first, later)]
+    assert views[0].isdisjoint(views[1])
+    assert all(entry.view is None for entry in plain.batch(range(40), 0).queries)

@@ -41,7 +41,8 @@ def test_one_input_alone_through_the_stock_model_gives_the_same_vector(
     vectors = embedder.encode(inputs, batch_size=5)
     for entry, vector in zip(inputs, vectors, strict=True):
         batch = embedder.collate([entry])
-        arguments = {"input_ids": batch.input_ids, "mm_token_type_ids": batch.token_types}
+        arguments: dict[str, Any] = {"input_ids": batch.input_ids}
+        arguments["mm_token_type_ids"] = batch.token_types
         if batch.pixel_values is not None:
             arguments |= {"pixel_values": batch.pixel_values, "image_grid_thw": batch.image_grid}
         with torch.no_grad():
