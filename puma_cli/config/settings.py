@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FRESH = "fresh"
+NO_TEACHER = "none"
+
 
 @dataclass(frozen=True)
 class AnalyzeSettings:
@@ -134,6 +137,11 @@ class LossSettings:
     cosine: float = 0.0
     similarity: float = 0.0
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a term compares the student with a teacher."""
+        return any((self.mse, self.cosine, self.similarity))
+
 
 @dataclass(frozen=True)
 class LoraSettings:
@@ -177,11 +185,14 @@ class BatchSettings:
             task a batch, filled with queries whose positives are hard negatives of one another).
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
+        augment: show each image in a random view (turned, scaled, shifted, on a tinted ground),
+            drawn from the seed, the epoch and the query.
     """
 
     size: int = 96
     grouping: str = "mixed"
     instruction: str = "seeded"
+    augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,7 +258,7 @@ class DemoSettings:
         output_dir: folder for all stages; a demo that was stopped there goes on.
         model: the model at full depth.
         keep: decoder layers that stay (1 to the model's depth).
-        fast: less data, fewer steps and fewer test queries: a look, not a measurement.
+        fast: less data, fewer steps, fewer queries and smaller pools: a look, not a measurement.
         recipe: recipe or file for the distillation, or empty for the one that ships.
     """
 

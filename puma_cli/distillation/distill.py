@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint.fingerprint import fingerprint
-from puma_cli.checkpoint.provenance import read_provenance
-from puma_cli.config.settings import DistillSettings
+from puma_cli.checkpoint.provenance import Parent, read_provenance
+from puma_cli.checkpoint.source import resolve
+from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder, select_tasks
@@ -26,9 +27,6 @@ from puma_cli.models.devices import choose_device
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.fresh import build_fresh
 from puma_cli.progress import SILENT, Reporter
-
-FRESH = "fresh"
-NO_TEACHER = "none"
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,6 @@ def _prepare(
             cause="This version trains in one process.",
             hint="Start it as `puma distill ...`, without a launcher.",
         )
-    pool = data.union_pool("train")
     student = _student(settings, data, queries, output)
     student.model.to(device)
     set_seed(settings.seed)
@@ -121,7 +118,14 @@ def _prepare(
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
     optimizer = build_optimizer(pair.model, settings.optimizer)
     order = BatchOrder(queries, settings.batch.size, settings.batch.grouping, settings.seed)
-    examples = Examples(queries, pool, data.instructions, settings.batch.instruction, settings.seed)
+    examples = Examples(
+        queries,
+        data.union_pool("train"),
+        data.instructions,
+        settings.batch.instruction,
+        settings.seed,
+        settings.batch.augment,
+    )
     steps = settings.train.steps or max(1, int(settings.train.epochs * order.steps_per_epoch))
     state = latest_state(output.state)
     progress = Progress() if state is None else load_state(state, pair.model, optimizer)
@@ -200,21 +204,17 @@ def _kept_layers(settings: DistillSettings) -> list[int] | None:
     """Which of the teacher's layers the student's puma.json says it was cut from."""
     if settings.student == FRESH or settings.teacher == NO_TEACHER:
         return None
-    from puma_cli.checkpoint.source import resolve
-
     provenance = read_provenance(resolve(settings.student))
     return None if provenance is None else provenance.kept_layers
 
 
-def _parents(settings: DistillSettings) -> list[tuple[str, str, str]]:
-    from puma_cli.checkpoint.source import resolve
-
+def _parents(settings: DistillSettings) -> list[Parent]:
     parents = [
-        (role, name, fingerprint(resolve(name)))
+        Parent(role, name, fingerprint(resolve(name)))
         for role, name in (("student", settings.student), ("teacher", settings.teacher))
         if name not in (FRESH, NO_TEACHER)
     ]
-    return parents
+    return [*parents, Parent("data", str(settings.data), fingerprint(settings.data))]
 
 
 def _result(folder: Path, progress: Progress, finished: bool) -> DistillResult:

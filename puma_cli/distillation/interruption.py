@@ -11,7 +11,7 @@ from typing import Any
 from puma_cli.errors import PumaError
 
 
-class Stopped(PumaError):
+class Stopped(PumaError):  # noqa: N818 (a stop on request is no error)
     """A training stopped on request, with its state saved."""
 
     def __init__(self, problem: str, *, exit_code: int, hint: str = "") -> None:
@@ -22,7 +22,7 @@ class Stopped(PumaError):
 class StopRequest:
     """Notes Ctrl-C, SIGTERM and the end of the allotted time while its context is open.
 
-    The first signal is only noted, so that a step is never cut in two; a second Ctrl-C goes through.
+    The first signal is only noted, so that a step is never cut in two; the second goes through.
 
     Args:
         minutes: allotted time, or None.

@@ -58,7 +58,7 @@ class Objective:
     @property
     def needs_teacher(self) -> bool:
         """Whether a term compares with the teacher."""
-        return any((self.settings.mse, self.settings.cosine, self.settings.similarity))
+        return self.settings.needs_teacher
 
     def __call__(
         self,

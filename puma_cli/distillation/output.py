@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from puma_cli.checkpoint.provenance import (
     write_provenance,
 )
 from puma_cli.config.settings import DistillSettings
+from puma_cli.distillation.card import write_student_card
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress
 from puma_cli.errors import ConfigError, OutputError
@@ -86,29 +86,32 @@ class TrainingFolder:
         settings: DistillSettings,
         pair: Pair,
         progress: Progress,
-        parents: Sequence[tuple[str, str, str]],
+        parents: Sequence[Parent],
     ) -> None:
         """Turn the folder into a checkpoint: the best at its root, the latest in `last/`."""
         last = self.root / "last"
         _replace(last, lambda draft: pair.export().save(draft, settings.train.save_dtype))
-        kept = pair.kept if pair.teacher is not None and pair.shared else None
         provenance = describe(
             "distill",
             settings,
-            [Parent(*parent) for parent in parents],
-            kept_layers=kept,
+            parents,
+            kept_layers=pair.cut,
             results={
                 "progress": asdict(progress),
                 "validation_hit@1": progress.best_score if progress.best_score >= 0 else None,
             },
         )
-        for folder in (last, self.best):
+        for folder, step in ((last, progress.step), (self.best, progress.best_step)):
             write_provenance(folder, provenance)
+            write_student_card(folder, settings, provenance, step)
         names = sorted(path.name for path in self.best.iterdir())
         # config.json makes a folder a checkpoint, so it comes last.
         for name in sorted(names, key=lambda name: name == layout.CONFIG):
-            os.replace(self.best / name, self.root / name)
-        shutil.rmtree(self.state)
+            (self.best / name).replace(self.root / name)
+        # Away under its own name at once: half a training folder would look like one to resume.
+        gone = self.root / f".{self.state.name}.done"
+        self.state.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _check_same(self, settings: DistillSettings) -> None:
         before: dict[str, Any] = json.loads(self._settings.read_text(encoding="utf-8"))

@@ -29,7 +29,7 @@ class Pair:
     Args:
         student: the student as a model of its own.
         teacher: the teacher, or None.
-        kept: the teacher's layers that the student consists of, or None if it does not.
+        kept: the teacher's layers that the student was cut from, or None if it was not.
         lora: adapters; rank 0 trains the weights themselves.
         train: what is frozen.
     """
@@ -43,6 +43,7 @@ class Pair:
         train: TrainSettings,
     ) -> None:
         self.teacher = teacher
+        self.cut = None if kept is None else list(kept)
         self.config = copy.deepcopy(student.model.config)
         self.shared = (
             teacher is not None
@@ -107,7 +108,10 @@ class Pair:
 
     def export(self) -> Embedder:
         """Return a separate embedder with the student's merged weights, on the CPU."""
-        with torch.device("meta"):
+        from accelerate import init_empty_weights
+
+        # Weights come from the state; buffers that are not in it are computed as ever.
+        with init_empty_weights(include_buffers=False):
             model = type(self.embedder.model)(self.config)
         state = {name: value.detach().cpu() for name, value in self.state().items()}
         model.load_state_dict(state, strict=True, assign=True)

@@ -58,7 +58,7 @@ def test_excluded_negatives_reach_the_contrastive_loss() -> None:
     excluded = NOTHING.clone()
     excluded[0, 2] = True
     plain, masked = (
-        Objective(LossSettings())(student, None, MODALITY, mask, 0.0)[0]
+        Objective(LossSettings(temperature=1.0))(student, None, MODALITY, mask, 0.0)[0]
         for mask in (NOTHING, excluded)
     )
     assert masked < plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -19,7 +20,7 @@ def test_warm_up_then_half_a_cosine_down_to_the_floor() -> None:
     assert rates[10] == 2.0 and max(rates) == 2.0
     middle = 2.0 * (0.25 + 0.75 * (1 + math.cos(math.pi * 0.5)) / 2)
     assert rates[55] == pytest.approx(middle)
-    assert all(before > after for before, after in zip(rates[10:], rates[11:], strict=False))
+    assert all(before > after for before, after in itertools.pairwise(rates[10:]))
     assert learning_rate(100, 100, settings) == pytest.approx(0.5)
 
 
@@ -31,7 +32,9 @@ class Toy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
-        self.visual = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2)])})
+        tower = nn.Module()
+        tower.layers = nn.ModuleList([nn.Linear(2, 2)])
+        self.visual = nn.ModuleList([tower])
         self.frozen = nn.Linear(2, 2).requires_grad_(False)
 
 
@@ -45,24 +48,30 @@ def test_layer_zero_of_the_decoder_has_its_own_rate_and_vectors_do_not_decay() -
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
-    assert found[id(model.layers[0].weight)] == (0.05, 0.2)
-    assert found[id(model.layers[0].bias)] == (0.05, 0.0)
-    assert found[id(model.layers[1].weight)] == (0.1, 0.2)
-    assert found[id(model.visual["layers"][0].weight)] == (0.1, 0.2)
-    assert id(model.frozen.weight) not in found
+    named = {name: found.get(id(value)) for name, value in model.named_parameters()}
+    assert named == {
+        "layers.0.weight": (0.05, 0.2),
+        "layers.0.bias": (0.05, 0.0),
+        "layers.1.weight": (0.1, 0.2),
+        "layers.1.bias": (0.1, 0.0),
+        "visual.0.layers.0.weight": (0.1, 0.2),
+        "visual.0.layers.0.bias": (0.1, 0.0),
+        "frozen.weight": None,
+        "frozen.bias": None,
+    }
 
 
 def test_a_step_moves_layer_zero_by_half() -> None:
     """AdamW's first step has the length of the learning rate, whatever the gradient."""
     model = Toy()
     optimizer = build_optimizer(model, OptimizerSettings(learning_rate=0.1, first_layer_scale=0.5))
-    before = [layer.weight.detach().clone() for layer in model.layers]
-    sum(layer.weight.sum() for layer in model.layers).backward()  # type: ignore[union-attr]
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    torch.stack([before_sum.sum() for before_sum in model.parameters()]).sum().backward()
     set_learning_rate(optimizer, 0.1)
     optimizer.step()
-    moved = [
-        (old - layer.weight).abs().mean().item()
-        for old, layer in zip(before, model.layers, strict=True)
-    ]
-    assert moved == pytest.approx([0.05, 0.1], rel=1e-4)
-    assert torch.equal(model.frozen.weight, model.frozen.weight)
+    moved = {
+        name: (before[name] - value).abs().mean().item() for name, value in model.named_parameters()
+    }
+    assert moved["layers.0.weight"] == pytest.approx(0.05, rel=1e-4)
+    assert moved["layers.1.weight"] == pytest.approx(0.1, rel=1e-4)
+    assert moved["frozen.weight"] == 0
