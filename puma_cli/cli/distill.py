@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,14 +93,25 @@ def distill(
 ) -> None:
     """Train STUDENT on a data set, taught by a deeper model.
 
-    Settings without a flag are reached with --set; --print-config shows them all.
+    Without a word on the loss, a teacher is learnt from with the paper's weights:
+    0.9 InfoNCE + 0.005 MSE. Settings without a flag are reached with --set; --print-config shows
+    them all.
 
     Example: puma distill pruned --teacher puma-mini --data scenes -o student --config demo
     """
     with session(ctx) as run:
-        settings = run.settings(puma_cli.DistillSettings, nested=_NESTED)
+        settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_paper_loss)
         result = puma_cli.distill(settings, run.reporter)
         run.finish(_outcome(result, settings))
+
+
+def _paper_loss(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With a teacher and no word on how to learn from it, take the paper's weights."""
+    if given.get("teacher", "none") == "none":
+        return {}
+    if {"mse", "cosine", "similarity"} & given.get("loss", {}).keys():
+        return {}
+    return {"loss.contrastive_weight": 0.9, "loss.mse": 0.1 * 0.05}
 
 
 def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:

@@ -47,7 +47,7 @@ def load_settings(
             _place(cls, tree, key, value, origin="on the command line")
     if complete is not None:
         for key, value in complete(tree).items():
-            if key not in tree:
+            if not _has(tree, key):
                 _place(cls, tree, key, value, origin="by default")
     settings = _build(cls, tree)
     check_settings(settings)
@@ -63,6 +63,13 @@ def paths_of(cls: type, prefix: str = "") -> list[str]:
         else:
             found.append(prefix + name)
     return found
+
+
+def _has(tree: Tree, path: str) -> bool:
+    *parents, leaf = path.split(".")
+    for part in parents:
+        tree = tree.get(part, {})
+    return leaf in tree
 
 
 def _split(assignment: str) -> tuple[str, str]:

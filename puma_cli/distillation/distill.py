@@ -67,6 +67,12 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
             "The loss compares with a teacher, but the teacher is 'none'.",
             hint="Give --teacher MODEL, or set loss.mse, loss.cosine and loss.similarity to 0.",
         )
+    if settings.teacher != NO_TEACHER and not objective.needs_teacher:
+        raise ConfigError(
+            f"The teacher {settings.teacher!r} has no part in the loss.",
+            cause="The weights loss.mse, loss.cosine and loss.similarity are 0.",
+            hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
+        )
     data = MbeirFolder(settings.data)
     queries = _training_queries(data, settings.tasks)
     output = TrainingFolder(settings.output_dir)

@@ -69,7 +69,7 @@ class Training:
             done = step + 1
             self.progress = replace(self.progress, step=done, seconds=time.monotonic() - began)
             reporter.step(done, self.steps, values)
-            if done % LOG_EVERY == 0 or done == self.steps:
+            if done == 1 or done % LOG_EVERY == 0 or done == self.steps:
                 self._write_log({"step": done, **values, "seconds": self.progress.seconds})
             if done % self.settings.train.validate_every == 0 or done == self.steps:
                 self._validate(reporter)

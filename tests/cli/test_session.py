@@ -119,3 +119,20 @@ def test_the_default_folder_is_named_after_the_model(
 ) -> None:
     assert run([*args, "--print-config"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["output_dir"] == folder
+
+
+@pytest.mark.parametrize(
+    ("words", "weights"),
+    [
+        (["--teacher", "puma-mini"], (0.9, 0.005)),
+        (["--teacher", "puma-mini", "--set", "loss.cosine=1"], (1.0, 0.0)),
+        (["--teacher", "puma-mini", "--config", "paper-stage1"], (0.9, 0.005)),
+        ([], (1.0, 0.0)),
+    ],
+)
+def test_a_teacher_alone_means_the_paper_s_loss(
+    words: list[str], weights: tuple[float, float], capsys: Printed
+) -> None:
+    assert run(["distill", "cut", "--data", "d", "-o", "o", *words, "--print-config"]) == 0
+    loss = yaml.safe_load(capsys.readouterr().out)["loss"]
+    assert (loss["contrastive_weight"], loss["mse"]) == pytest.approx(weights)

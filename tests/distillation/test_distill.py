@@ -176,6 +176,11 @@ def test_a_loss_that_compares_needs_a_teacher(settings: DistillSettings) -> None
         distill(replace(settings, teacher="none"))
 
 
+def test_a_teacher_without_a_part_in_the_loss_is_refused(settings: DistillSettings) -> None:
+    with pytest.raises(ConfigError, match="has no part in the loss"):
+        distill(replace(settings, loss=LossSettings()))
+
+
 def test_a_loss_that_leaves_the_finite_numbers_stops_the_training(
     settings: DistillSettings,
 ) -> None:

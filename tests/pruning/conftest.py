@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, Qwen2VLForConditionalGeneration
+from transformers import (
+    AutoModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLForConditionalGeneration,
+)
 
 from puma_cli.checkpoint.safetensors_header import weight_files
 
-FORMS = ("base", "half", "sharded", "untied", "tied", "flat", "stock")
+FORMS = ("base", "half", "sharded", "untied", "tied", "flat", "stock", "newer")
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
@@ -46,6 +51,22 @@ def _generation(tiny: Path, folder: Path, tied: bool) -> None:
     model.save_pretrained(folder)
 
 
+def _newer(tiny: Path, folder: Path) -> None:
+    """Save a Qwen2.5-VL with the decoder's sizes of the tiny checkpoint, as stock ones are."""
+    config = json.loads((tiny / "config.json").read_text(encoding="utf-8"))
+    text = config["text_config"]
+    text.pop("model_type")
+    width = text["hidden_size"]
+    vision = {"hidden_size": width, "out_hidden_size": width, "intermediate_size": 2 * width}
+    vision |= {"depth": 2, "num_heads": 2, "fullatt_block_indexes": [1]}
+    ids = {name: value for name, value in config.items() if name.endswith("_token_id")}
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+    )
+    model.save_pretrained(folder)
+
+
 def _flatten(config: dict[str, Any]) -> None:
     """Turn a config into the older form, whose text fields are at the root."""
     text = config.pop("text_config")
@@ -72,6 +93,7 @@ def parents(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> 
     for name in ("untied", "tied", "flat"):
         _generation(tiny_checkpoint, folders[name], tied=name != "untied")
     edit_json(folders["flat"] / "config.json", _flatten)
+    _newer(tiny_checkpoint, folders["newer"])
     # A stock checkpoint knows nothing of embedding and allows large images.
     (folders["stock"] / "embedder.json").unlink()
     edit_json(
