@@ -121,6 +121,7 @@ def _prepare(
     teacher = None
     if objective.needs_teacher:
         teacher = load(settings.teacher, settings.device, "float32")
+        _check_widths(settings, student, teacher)
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
     optimizer = build_optimizer(pair.model, settings.optimizer)
     order = BatchOrder(queries, settings.batch.size, settings.batch.grouping, settings.seed)
@@ -157,6 +158,16 @@ def _prepare(
         keep_best=lambda: output.keep_best(pair, settings.train.save_dtype),
         progress=progress,
     )
+
+
+def _check_widths(settings: DistillSettings, student: Embedder, teacher: Embedder) -> None:
+    if student.dimension != teacher.dimension and (settings.loss.mse or settings.loss.cosine):
+        raise ConfigError(
+            f"The student's embeddings have {student.dimension} dimensions, the teacher's "
+            f"{teacher.dimension}.",
+            cause="loss.mse and loss.cosine compare them entry by entry.",
+            hint="Set both to 0 and give loss.similarity a weight, which compares scores only.",
+        )
 
 
 def _student(

@@ -27,6 +27,7 @@ from puma_cli.distillation.distill import distill
 from puma_cli.distillation.interruption import Stopped
 from puma_cli.errors import ConfigError, NumericError, OutputError
 from puma_cli.models.embedder import load
+from puma_cli.models.fresh import build_fresh
 from puma_cli.progress import Reporter
 from puma_cli.pruning.prune import prune
 
@@ -169,6 +170,23 @@ def test_a_taken_output_folder_is_refused_and_left_alone(settings: DistillSettin
     with pytest.raises(OutputError):
         distill(replace(settings, resume=True))
     assert (settings.output_dir / "mine.txt").read_text() == "mine"
+
+
+def test_a_teacher_of_another_width_can_teach_scores_only(
+    settings: DistillSettings, tmp_path: Path
+) -> None:
+    narrow = FreshSettings(
+        hidden_size=16, layers=2, heads=2, key_value_heads=1, intermediate_size=24,
+        vocabulary=320, vision_size=16, vision_layers=1, vision_heads=2,
+    )  # fmt: skip
+    folder = tmp_path / "narrow"
+    folder.mkdir()
+    build_fresh(narrow, ["a red circle"] * 9).save(folder)
+    other = replace(settings, student=str(folder))
+    with pytest.raises(ConfigError, match="have 16 dimensions, the teacher's 32"):
+        distill(other)
+    scores = replace(other, loss=LossSettings(similarity=1.0), overwrite=True)
+    assert distill(scores).finished
 
 
 def test_a_loss_that_compares_needs_a_teacher(settings: DistillSettings) -> None:
