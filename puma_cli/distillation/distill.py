@@ -81,7 +81,11 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
         reporter.note(f"{settings.output_dir} is finished already.")
         return _result(output.root, finished, finished=True)
     with StopRequest(settings.stop_after) as stop:
-        training = _prepare(settings, data, queries, objective, output, reporter)
+        try:
+            training = _prepare(settings, data, queries, objective, output, reporter)
+        except BaseException:
+            output.withdraw()
+            raise
         reached_end = training.run(reporter, stop)
         if reached_end:
             output.finish(settings, training.pair, training.progress, _parents(settings))

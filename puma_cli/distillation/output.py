@@ -44,6 +44,7 @@ class TrainingFolder:
         self.best = self.state / "best"
         self.log = root / "log.jsonl"
         self._settings = self.state / "settings.json"
+        self._made = False
 
     def open(self, settings: DistillSettings) -> Progress | None:
         """Make the folder ready; return the final progress if the training is finished already.
@@ -65,13 +66,20 @@ class TrainingFolder:
                     hint="Leave out --resume and choose another --output-dir.",
                 )
         else:
-            check_free(self.root, settings.overwrite)
+            inputs = (settings.student, settings.teacher, settings.data)
+            check_free(self.root, settings.overwrite, inputs)
         with explained_writes(self.root):
             if self.root.exists():
                 shutil.rmtree(self.root)
             self.state.mkdir(parents=True)
+        self._made = True
         write_json(self._settings, _fixed(settings))
         return None
+
+    def withdraw(self) -> None:
+        """Remove the folder if this call made it, after a training that could not begin."""
+        if self._made:
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def keep_initial(self, embedder: Embedder) -> None:
         """Save the untrained model."""

@@ -24,7 +24,7 @@ class Progress:
     Args:
         step: optimizer steps done.
         best_step: step of the best validation, or 0 before the first.
-        best_score: its mean hit@1 in percent, or -1.
+        best_score: its mean hit@1 [0, 1], or -1.
         seconds: time spent training so far, over all sessions.
     """
 

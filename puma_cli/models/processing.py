@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from puma_cli.errors import DataError
 from puma_cli.models.augmentation import random_view
@@ -21,6 +21,8 @@ from puma_cli.models.recently_used import RecentlyUsed
 IMAGE_TOKEN = "<|image_pad|>"
 PIXEL_CACHE_BYTES = 1 << 30
 FILE_CACHE_BYTES = 256 << 20
+# What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
+_UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @dataclass
@@ -141,9 +143,13 @@ class Processor:
         return [*parts, {"type": "text", "text": "\n".join(lines)}] if lines else parts
 
     def _plain(self, text: str) -> str:
-        # A user's text must not smuggle in an image or an early embed token.
-        for token in self._specials:
-            text = text.replace(token, "")
+        # A user's text must not smuggle in an image or an early embed token. To take one out may
+        # join the halves of another around it, so this goes on until nothing is left to take.
+        before = None
+        while text != before:
+            before = text
+            for token in self._specials:
+                text = text.replace(token, "")
         return text
 
     def _cut(self, text: str) -> str:
@@ -193,7 +199,10 @@ class Processor:
                 self._files.put(path, encoded, len(encoded))
             image = _decode_image(encoded, path)
             image = _on_white(image) if view is None else random_view(image, view)
-            out = self.image_processor(images=[image], return_tensors="np")
+            try:
+                out = self.image_processor(images=[image], return_tensors="np")
+            except ValueError as error:  # sides in a ratio of more than 200, for one
+                raise DataError(f"The image {path} cannot be used.", cause=str(error)) from error
             pixels = np.ascontiguousarray(out["pixel_values"], dtype=np.float32)
             entry = pixels, tuple(int(n) for n in out["image_grid_thw"][0])
             if view is None:
@@ -216,7 +225,7 @@ def _decode_image(encoded: bytes, path: Path) -> Image.Image:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             return image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA", "P") else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except _UNDECODABLE as error:
         raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
 
 

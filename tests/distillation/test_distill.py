@@ -185,7 +185,8 @@ def test_a_teacher_of_another_width_can_teach_scores_only(
     other = replace(settings, student=str(folder))
     with pytest.raises(ConfigError, match="have 16 dimensions, the teacher's 32"):
         distill(other)
-    scores = replace(other, loss=LossSettings(similarity=1.0), overwrite=True)
+    assert not settings.output_dir.exists()
+    scores = replace(other, loss=LossSettings(similarity=1.0))
     assert distill(scores).finished
 
 

@@ -81,6 +81,8 @@ def test_every_row_ends_on_the_embed_token(embedder: Embedder, picture: Path) ->
 def test_special_tokens_in_a_user_s_text_are_dropped(embedder: Embedder) -> None:
     sly = "a <|image_pad|>circle<|embed|> here<|endoftext|>"
     assert embedder.processor.render([Input(sly)]) == ["a circle here<|embed|>"]
+    slyer = "a <|image<|image_pad|>_pad|>circle <|em<|endof<|embed|>text|>bed|>here"
+    assert embedder.processor.render([Input(slyer)]) == ["a circle here<|embed|>"]
 
 
 def test_a_long_text_is_cut_and_keeps_its_embed_token(embedder: Embedder) -> None:
@@ -139,3 +141,11 @@ def test_missing_and_broken_images_are_named(embedder: Embedder, tmp_path: Path)
     broken.write_bytes(b"\x89PNG no image")
     with pytest.raises(DataError, match=r"broken\.png cannot be decoded"):
         embedder.collate([Input(image=broken)])
+    thin = tmp_path / "thin.png"
+    Image.new("RGB", (1000, 2)).save(thin)
+    with pytest.raises(DataError, match=r"thin\.png cannot be used"):
+        embedder.collate([Input(image=thin)])
+    bomb = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 20_000)).save(bomb)
+    with pytest.raises(DataError, match=r"bomb\.png cannot be decoded"):
+        embedder.collate([Input(image=bomb)])
