@@ -172,6 +172,14 @@ def test_a_taken_output_folder_is_refused_and_left_alone(settings: DistillSettin
     assert (settings.output_dir / "mine.txt").read_text() == "mine"
 
 
+def test_a_training_never_replaces_its_student_or_its_data(settings: DistillSettings) -> None:
+    for folder in (Path(settings.student), settings.data):
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(OutputError, match="which the result is made from"):
+            distill(replace(settings, output_dir=folder, overwrite=True))
+        assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_a_teacher_of_another_width_can_teach_scores_only(
     settings: DistillSettings, tmp_path: Path
 ) -> None:
