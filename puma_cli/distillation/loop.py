@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
@@ -127,7 +128,7 @@ class Training:
         save_state(self.folder, self.pair.model, self.optimizer, self.progress)
 
     def _write_log(self, values: dict[str, float]) -> None:
-        with self.log.open("a", encoding="utf-8") as file:
+        with explained_writes(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.errors import CheckpointError
 
 
@@ -37,19 +38,27 @@ class Progress:
 def save_state(folder: Path, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
     """Write the trainable weights, the optimizer's moments and the random state.
 
-    The new state is complete under its own name before the old one goes.
+    The new state is complete under its own name before the old one goes; a state of the same step
+    stays as it is.
+
+    Raises:
+        OutputError: the disk is full or refuses; the old state is still whole.
     """
     target = folder / f"state-{progress.step:08d}"
-    draft = folder / f".{target.name}.partial"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    save_file(_trainable(model), draft / "weights.safetensors")
-    save_file(_moments(model, optimizer), draft / "optimizer.safetensors")
-    save_file(_random_state(), draft / "random.safetensors")
-    (draft / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
     if target.exists():
-        shutil.rmtree(target)
-    draft.rename(target)
+        return
+    draft = folder / ".state.partial"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        with explained_writes(folder):
+            draft.mkdir(parents=True)
+            save_file(_trainable(model), draft / "weights.safetensors")
+            save_file(_moments(model, optimizer), draft / "optimizer.safetensors")
+            save_file(_random_state(), draft / "random.safetensors")
+            (draft / "progress.json").write_text(json.dumps(asdict(progress)), encoding="utf-8")
+            draft.rename(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     for old in folder.glob("state-*"):
         if old != target:
             shutil.rmtree(old)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from puma_cli.config.settings import (
     BatchSettings,
@@ -23,6 +24,7 @@ from puma_cli.config.settings import (
     PruneSettings,
     TrainSettings,
 )
+from puma_cli.distillation import state
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.interruption import Stopped
 from puma_cli.errors import ConfigError, NumericError, OutputError
@@ -170,6 +172,24 @@ def test_a_taken_output_folder_is_refused_and_left_alone(settings: DistillSettin
     with pytest.raises(OutputError):
         distill(replace(settings, resume=True))
     assert (settings.output_dir / "mine.txt").read_text() == "mine"
+
+
+def test_a_full_disk_is_named_and_the_old_state_stays(
+    settings: DistillSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = settings.output_dir / "training"
+
+    def fill_up(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if path.name == "optimizer.safetensors" and any(training.glob("state-*")):
+            raise SafetensorError('IoError(Os { code: 28, message: "No space left on device" })')
+        save_file(tensors, path)
+
+    monkeypatch.setattr(state, "save_file", fill_up)
+    with pytest.raises(OutputError, match="disk is full"):
+        distill(settings)
+    monkeypatch.undo()
+    assert [path.name for path in training.iterdir() if "state" in path.name] == ["state-00000003"]
+    assert distill(replace(settings, resume=True)).finished
 
 
 def test_a_training_never_replaces_its_student_or_its_data(settings: DistillSettings) -> None:
