@@ -109,12 +109,16 @@ class TrainingFolder:
                 "validation_hit@1": progress.best_score if progress.best_score >= 0 else None,
             },
         )
-        for folder, step in ((last, progress.step), (self.best, progress.best_step)):
+        steps = {last: progress.step}
+        # An earlier end may have been cut off while the best moved; its card moves first.
+        if not (self.root / layout.CARD).exists():
+            steps[self.best] = progress.best_step
+        for folder, step in steps.items():
             write_provenance(folder, provenance)
             write_student_card(folder, settings, provenance, step)
         names = sorted(path.name for path in self.best.iterdir())
         # config.json makes a folder a checkpoint, so it comes last.
-        for name in sorted(names, key=lambda name: name == layout.CONFIG):
+        for name in sorted(names, key=lambda name: (name == layout.CONFIG, name != layout.CARD)):
             (self.best / name).replace(self.root / name)
         # Away under its own name at once: half a training folder would look like one to resume.
         gone = self.root / f".{self.state.name}.done"

@@ -192,6 +192,27 @@ def test_a_full_disk_is_named_and_the_old_state_stays(
     assert distill(replace(settings, resume=True)).finished
 
 
+def test_an_end_that_is_cut_off_can_be_resumed(
+    settings: DistillSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.replace
+
+    def move(self: Path, target: Path) -> Path:
+        moved = real(self, target)
+        if target == settings.output_dir / "model.safetensors":
+            raise KeyboardInterrupt
+        return moved
+
+    short = replace(settings, train=TrainSettings(steps=1, validation_limit=1))
+    monkeypatch.setattr(Path, "replace", move)
+    with pytest.raises(KeyboardInterrupt):
+        distill(short)
+    monkeypatch.undo()
+    assert distill(replace(short, resume=True)).finished
+    assert not (settings.output_dir / "training").exists()
+    assert load(settings.output_dir, "cpu").depth == 2
+
+
 def test_a_training_never_replaces_its_student_or_its_data(settings: DistillSettings) -> None:
     for folder in (Path(settings.student), settings.data):
         before = sorted(path.name for path in folder.iterdir())
