@@ -58,14 +58,14 @@ def inspect_folder(path: str | Path) -> FolderReport:
     """Return what is known about a folder without loading any weight.
 
     Args:
-        path: a folder, `puma-mini` or a hub id.
+        path: a folder, `puma-mini` or the id of a hub model that is cached; none is fetched.
 
     Raises:
         CheckpointError: there is nothing there, or its files are broken.
     """
     folder = Path(path).expanduser()
     if str(path) == PUMA_MINI or not folder.exists():
-        folder = resolve(path)
+        folder = resolve(path, fetch=False)
     elif not folder.is_dir():
         raise CheckpointError(
             f"`{path}` is a file, not a folder.", hint=f"puma info {_quoted(folder.parent)}"

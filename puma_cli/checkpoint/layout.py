@@ -53,8 +53,8 @@ PROFILE: Final = LAYOUT.profile
 SCORES: Final = LAYOUT.scores
 TRAINING: Final = LAYOUT.training
 
-# What a loader of the hub's formats reads beside the weights, and nothing that runs code.
-DOWNLOADED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja")
+# What a loader of the hub's formats reads, its card and licence, and nothing that runs code.
+DOWNLOADED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja", CARD, "LICENSE*", "NOTICE*")
 # Weights that only unpickling opens.
 PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 

@@ -18,11 +18,12 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+(@[\w.\-/]+)?")
 _KINDS = "a folder, `puma-mini` or a hub id such as `Qwen/Qwen2-VL-2B-Instruct`"
 
 
-def resolve(model: str | Path, reporter: Reporter = SILENT) -> Path:
+def resolve(model: str | Path, reporter: Reporter = SILENT, *, fetch: bool = True) -> Path:
     """Return the folder of a checkpoint, downloading a hub id if it must.
 
     Args:
         model: a folder, `puma-mini` or `org/name[@revision]`.
+        fetch: whether a hub model may be downloaded; otherwise it must be cached.
 
     Raises:
         CheckpointError: there is no such model, or it is no checkpoint with safetensors weights.
@@ -38,7 +39,7 @@ def resolve(model: str | Path, reporter: Reporter = SILENT) -> Path:
     if path.exists():
         return _checked(path, str(model))
     if isinstance(model, str) and _HUB_ID.fullmatch(model) and not path.parent.is_dir():
-        return _checked(_download(model, reporter), model)
+        return _checked(_snapshot(model, reporter, fetch), model)
     raise CheckpointError(
         f"There is no model `{model}`.", cause=_likely(path), hint=f"A model is {_KINDS}."
     )
@@ -87,7 +88,7 @@ def _likely(path: Path) -> str:
     return f"Did you mean `{path.parent / close[0] if len(path.parts) > 1 else close[0]}`?"
 
 
-def _download(model: str, reporter: Reporter) -> Path:
+def _snapshot(model: str, reporter: Reporter, fetch: bool) -> Path:
     """Return the cached snapshot of a hub model, fetching safetensors and text files only."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -105,14 +106,20 @@ def _download(model: str, reporter: Reporter) -> Path:
     )
 
     name, _, revision = model.partition("@")
-    reporter.note(f"Fetching `{model}` from the hub, unless it is cached.")
+    if fetch:
+        reporter.note(f"Fetching `{model}` from the hub, unless it is cached.")
     # The hub's own bars would print from the library; a reporter that listens allows them.
     quiet = reporter is SILENT and not are_progress_bars_disabled()
     if quiet:
         disable_progress_bars()
     try:
         return Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=list(DOWNLOADED))
+            snapshot_download(
+                name,
+                revision=revision or None,
+                allow_patterns=list(DOWNLOADED),
+                local_files_only=not fetch,
+            )
         )
     except GatedRepoError as error:
         raise CheckpointError(
@@ -131,6 +138,11 @@ def _download(model: str, reporter: Reporter) -> Path:
             hint=f"A model is {_KINDS}.",
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if not fetch:
+            raise CheckpointError(
+                f"There is no folder `{model}`, and no hub model of that name is cached here.",
+                hint="Check the spelling; the commands that use a hub model fetch it.",
+            ) from error
         raise CheckpointError(
             f"There is no folder `{model}`, and the hub cannot be asked for it.",
             cause=str(error).splitlines()[0] if str(error) else type(error).__name__,

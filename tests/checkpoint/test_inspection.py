@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from puma_cli.checkpoint import kinds
 from puma_cli.checkpoint.fingerprint import fingerprint
@@ -111,6 +112,24 @@ def test_other_folders_and_files_are_told(tmp_path: Path) -> None:
         inspect_folder(tmp_path / "holiday.jpg")
     with pytest.raises(CheckpointError, match="There is no model"):
         inspect_folder(tmp_path / "holidya")
+
+
+def test_nothing_is_fetched_to_be_inspected(
+    weights_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def snapshot(name: str, **options: object) -> str:
+        asked.append(options)
+        if name != "some-org/cached":
+            raise LocalEntryNotFoundError("not cached")
+        return str(weights_copy)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert inspect_folder("some-org/cached").kind == kinds.STOCK
+    with pytest.raises(CheckpointError, match="no hub model of that name is cached"):
+        inspect_folder("some-org/other")
+    assert all(options["local_files_only"] for options in asked)
 
 
 def test_truncated_weights_are_an_error(weights_copy: Path) -> None:
