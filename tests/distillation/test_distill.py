@@ -32,6 +32,7 @@ from puma_cli.models.embedder import load
 from puma_cli.models.fresh import build_fresh
 from puma_cli.progress import Reporter
 from puma_cli.pruning.prune import prune
+from tests.stock_loaders import check_cards
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +97,13 @@ def test_a_stopped_and_resumed_training_ends_in_the_same_weights(
         assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-def test_a_finished_training_is_a_checkpoint_with_a_history(settings: DistillSettings) -> None:
+def test_a_finished_training_is_a_checkpoint_with_a_history(
+    settings: DistillSettings, tmp_path: Path
+) -> None:
     result = distill(settings)
     folder = settings.output_dir
     assert load(folder, "cpu").depth == load(folder / "last", "cpu").depth == 2
+    check_cards([folder, folder / "last"], tmp_path)
     assert not (folder / "training").exists()
     history = json.loads((folder / "puma.json").read_text())
     assert history["command"] == "distill" and history["settings"]["loss"]["cosine"] == 0.5

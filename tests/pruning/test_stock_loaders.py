@@ -2,67 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import torch
-from PIL import Image
-
 from puma_cli.config.settings import PruneSettings
-from puma_cli.models.embedder import load
-from puma_cli.models.inputs import Input
 from puma_cli.pruning.prune import prune
-
-# Reads each folder's card, takes its code at its word and embeds what it is asked to.
-SCRIPT = """
-import json, pathlib, re, sys
-folders, asked = json.loads(sys.argv[1])
-vectors = []
-for folder in folders:
-    card = pathlib.Path(folder, "README.md").read_text()
-    code = re.search(r"```python\\n(.*?)```", card, re.DOTALL)
-    names = {}
-    exec(code[1].replace('folder = "."', f"folder = {folder!r}"), names)
-    vectors.append([names["embed"](text, image).tolist() for text, image in asked])
-assert not any(name.split(".")[0] in ("puma", "puma_cli") for name in sys.modules)
-print(json.dumps(vectors))
-"""
+from tests.stock_loaders import check_cards
 
 
 def test_the_cards_own_code_gives_pumas_vectors(parents: dict[str, Path], tmp_path: Path) -> None:
-    folders = [tmp_path / form / "cut" for form in ("base", "stock", "untied", "half")]
+    folders = [tmp_path / form / "cut" for form in ("base", "stock", "untied", "half", "newer")]
     for folder in folders:
         model = str(parents[folder.parent.name])
         prune(PruneSettings(model=model, output_dir=folder, keep=2, verify=False))
-    picture = tmp_path / "picture.png"
-    mandelbrot = Image.effect_mandelbrot((90, 60), (-2, -1, 1, 1), 20)
-    mandelbrot.convert("RGB").save(picture)
-    see_through = tmp_path / "see_through.png"
-    Image.merge("RGBA", [*mandelbrot.convert("RGB").split(), mandelbrot]).save(see_through)
-    inputs = [
-        Input(text="a red square"),
-        Input(image=picture),
-        Input(image=see_through),
-        Input(text="on white", image=picture, instruction="Find the picture."),
-    ]
-    asked = [
-        ["a red square", None],
-        [None, str(picture)],
-        [None, str(see_through)],
-        ["Find the picture.\non white", str(picture)],
-    ]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps([[str(folder) for folder in folders], asked])],
-        cwd=tmp_path,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    for folder, vectors in zip(folders, json.loads(done.stdout), strict=True):
-        expected = load(folder, device="cpu", dtype="float32").encode(inputs)
-        assert (torch.tensor(vectors) - expected).abs().max() <= 1e-5, folder.parent.name
+    check_cards(folders, tmp_path)
