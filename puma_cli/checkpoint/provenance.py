@@ -111,7 +111,11 @@ def read_provenance(folder: str | Path) -> Provenance | None:
         known = {f.name for f in dataclasses.fields(Provenance)}
         values = {name: value for name, value in content.items() if name in known}
         values["parents"] = tuple(Parent(**parent) for parent in content.get("parents", ()))
-        return Provenance(**values)
+        found = Provenance(**values)
+        for name in ("settings", "versions", "results"):
+            if not isinstance(getattr(found, name), dict):
+                raise ValueError(f"its {name} are no JSON object")
+        return found
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise CheckpointError(
             f"`{path}` cannot be read.",

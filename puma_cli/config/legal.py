@@ -75,7 +75,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
     "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
     "BatchSettings": {
         "size": _Range(low=2),
-        "grouping": _OneOf(("mixed", "task", "neighbours")),
+        "grouping": _OneOf(("mixed", "query", "task")),
         "instruction": _OneOf(("first", "seeded")),
     },
     "LossSettings": {

@@ -181,8 +181,9 @@ class BatchSettings:
 
     Args:
         size: queries in a batch (>= 2); each brings one positive candidate.
-        grouping: `mixed` (all tasks in a batch), `task` (one task a batch) or `neighbours` (one
-            task a batch, filled with queries whose positives are hard negatives of one another).
+        grouping: `mixed` (all tasks in a batch), `query` (one modality of queries a batch, with
+            candidates of all modalities) or `task` (one task a batch).
+        neighbours: fill batches with queries whose positives are hard negatives of one another.
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
         augment: show each image in a random view (turned, scaled, shifted, on a tinted ground),
@@ -191,6 +192,7 @@ class BatchSettings:
 
     size: int = 96
     grouping: str = "mixed"
+    neighbours: bool = False
     instruction: str = "seeded"
     augment: bool = False
 

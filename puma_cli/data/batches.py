@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
 from puma_cli.data.records import Query
 from puma_cli.errors import ConfigError, DataError
 
-GROUPINGS = ("mixed", "task", "neighbours")
+GROUPINGS = ("mixed", "query", "task")
 
 
 class BatchOrder:
@@ -19,7 +19,8 @@ class BatchOrder:
     Args:
         queries: the training queries.
         size: queries in a batch (>= 2); what is left over at an epoch's end is dropped.
-        grouping: `mixed`, `task` or `neighbours` (see `BatchSettings`).
+        grouping: `mixed`, `query` or `task` (see `BatchSettings`).
+        neighbours: let queries follow the one whose hard negatives are their positives.
         seed: seed of all draws.
 
     Raises:
@@ -27,7 +28,14 @@ class BatchOrder:
         DataError: no batch can be filled.
     """
 
-    def __init__(self, queries: Sequence[Query], size: int, grouping: str, seed: int) -> None:
+    def __init__(
+        self,
+        queries: Sequence[Query],
+        size: int,
+        grouping: str,
+        seed: int,
+        neighbours: bool = False,
+    ) -> None:
         if grouping not in GROUPINGS:
             raise ConfigError(
                 f"{grouping!r} is no way to group batches.", hint=f"Use {', '.join(GROUPINGS)}."
@@ -48,7 +56,8 @@ class BatchOrder:
                 hint="Lower it with --set batch.size=N, or choose other tasks.",
             )
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
-        self._by_positive = self._positive_index() if grouping == "neighbours" else {}
+        self._neighbours = neighbours
+        self._by_positive = self._positive_index() if neighbours else {}
 
     def batch(self, step: int) -> tuple[int, list[int]]:
         """Return the epoch and the query indices of batch `step` (>= 0)."""
@@ -58,19 +67,22 @@ class BatchOrder:
         return epoch, self._epoch[1][within]
 
     def _group(self) -> list[list[int]]:
-        if self._grouping == "mixed":
-            return [list(range(len(self._queries)))]
-        groups: dict[int, list[int]] = defaultdict(list)
+        keys: dict[str, Callable[[Query], Hashable]] = {
+            "mixed": lambda query: None,
+            "query": lambda query: query.modality,
+            "task": lambda query: query.task_id,
+        }
+        groups: dict[Hashable, list[int]] = defaultdict(list)
         for index, query in enumerate(self._queries):
-            groups[query.task_id].append(index)
-        return [groups[task] for task in sorted(groups)]
+            groups[keys[self._grouping](query)].append(index)
+        return list(groups.values())
 
     def _draw(self, epoch: int) -> list[list[int]]:
         random = np.random.default_rng((self._seed, epoch))
         batches = []
         for group in self._groups:
             order = [group[i] for i in random.permutation(len(group))]
-            if self._grouping == "neighbours":
+            if self._neighbours:
                 order = self._with_neighbours(order, random)
             stops = range(self._size, len(order) + 1, self._size)
             batches += [order[stop - self._size : stop] for stop in stops]

@@ -41,6 +41,8 @@ class MbeirFolder:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        if self.root.is_file():
+            raise DataError(f"{self.root} is a file.", hint="Give the folder of a data set.")
         if not self.root.is_dir():
             raise DataError(
                 f"The data folder {self.root} does not exist.",

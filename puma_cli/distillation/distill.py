@@ -128,7 +128,13 @@ def _prepare(
         _check_widths(settings, student, teacher)
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
     optimizer = build_optimizer(pair.model, settings.optimizer)
-    order = BatchOrder(queries, settings.batch.size, settings.batch.grouping, settings.seed)
+    order = BatchOrder(
+        queries,
+        settings.batch.size,
+        settings.batch.grouping,
+        settings.seed,
+        settings.batch.neighbours,
+    )
     examples = Examples(
         queries,
         data.union_pool("train"),

@@ -13,6 +13,7 @@ from puma_cli.checkpoint.fingerprint import fingerprint
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.evaluation.encode import Encoder, encode_groups, evaluation_mode
@@ -43,6 +44,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
         NumericError: an embedding is not finite.
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
+    check_settings(settings)
     check_free(settings.output_dir, settings.overwrite)
     data = MbeirFolder(settings.data)
     model = resolve(settings.model, reporter)

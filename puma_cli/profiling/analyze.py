@@ -8,10 +8,11 @@ from puma_cli.checkpoint.fingerprint import fingerprint
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.models.embedder import Embedder, load
-from puma_cli.profiling.choice import check_retention, choose
+from puma_cli.profiling.choice import choose
 from puma_cli.profiling.profile import LayerProfile, mean_curve, write_profile
 from puma_cli.profiling.readout import read_out_depths
 from puma_cli.progress import SILENT, Reporter
@@ -32,7 +33,7 @@ def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProf
         NumericError: a layer's output is not finite.
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
-    check_retention(settings.retention)
+    check_settings(settings)
     check_free(settings.output_dir, settings.overwrite)
     data = MbeirFolder(settings.data)
     model = resolve(settings.model, reporter)

@@ -11,6 +11,7 @@ from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, read_provenance, write_provenance
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import ConfigError
 from puma_cli.progress import SILENT, Reporter
@@ -48,6 +49,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
         OutputError: the output folder is taken, holds the model, or cannot be written.
         VerificationError: the result would not compute what the parent does; nothing is left.
     """
+    check_settings(settings)
     _check_choice(settings)
     if not settings.dry_run:
         check_free(settings.output_dir, settings.overwrite)

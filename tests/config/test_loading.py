@@ -112,7 +112,7 @@ def test_yaml_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
         ("loss.temperature=nan", ["a number"]),
         ("loss.temperature=0", ["loss.temperature = 0", "more than 0"]),
         ("optimizer.warmup=1", ["at least 0 and less than 1"]),
-        ("batch.grouping=neighbors", ["Did you mean neighbours?"]),
+        ("batch.grouping=tasks", ["Did you mean task?"]),
         ("batch.size=1", ["batch.size = 1", "at least 2"]),
         ("seed=-1", ["seed = -1"]),
         ("dtype=int8", ["float16"]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,15 +29,16 @@ def queries(count: int, tasks: int = 3, family: int = 4) -> list[Query]:
 @given(
     count=st.integers(8, 60),
     size=st.integers(2, 8),
-    grouping=st.sampled_from(["mixed", "task", "neighbours"]),
+    grouping=st.sampled_from(["mixed", "query", "task"]),
+    neighbours=st.booleans(),
     seed=st.integers(0, 5),
 )
 @settings(max_examples=40, deadline=None)
 def test_an_epoch_shows_each_query_at_most_once(
-    count: int, size: int, grouping: str, seed: int
+    count: int, size: int, grouping: str, neighbours: bool, seed: int
 ) -> None:
     records = queries(count, tasks=1)
-    order = BatchOrder(records, size, grouping, seed)
+    order = BatchOrder(records, size, grouping, seed, neighbours)
     for epoch in (0, 1):
         seen = []
         for step in range(order.steps_per_epoch):
@@ -45,9 +48,10 @@ def test_an_epoch_shows_each_query_at_most_once(
         assert len(seen) == len(set(seen)) == count // size * size
 
 
-@pytest.mark.parametrize("grouping", ["mixed", "task", "neighbours"])
-def test_any_step_can_be_drawn_without_the_ones_before(grouping: str) -> None:
-    walked, jumped = (BatchOrder(queries(60), 5, grouping, seed=7) for _ in range(2))
+@pytest.mark.parametrize("neighbours", [False, True])
+@pytest.mark.parametrize("grouping", ["mixed", "query", "task"])
+def test_any_step_can_be_drawn_without_the_ones_before(grouping: str, neighbours: bool) -> None:
+    walked, jumped = (BatchOrder(queries(60), 5, grouping, 7, neighbours) for _ in range(2))
     steps = 2 * walked.steps_per_epoch + 3
     in_turn = [walked.batch(step) for step in range(steps)]
     assert jumped.batch(steps - 1) == in_turn[-1]
@@ -61,18 +65,32 @@ def test_epochs_and_seeds_differ() -> None:
     assert first.batch(0)[1] != other.batch(0)[1]
 
 
-@pytest.mark.parametrize("grouping", ["task", "neighbours"])
-def test_a_grouped_batch_holds_one_task(grouping: str) -> None:
-    records = queries(96)
-    order = BatchOrder(records, 8, grouping, seed=0)
-    for step in range(order.steps_per_epoch):
-        assert len({records[index].task_id for index in order.batch(step)[1]}) == 1
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_a_grouped_batch_holds_one_task_or_one_modality_of_queries(neighbours: bool) -> None:
+    texts = queries(96)
+    images = [
+        replace(query, qid=f"i{query.qid}", modality="image", task_id=query.task_id + 3)
+        for query in queries(96)
+    ]
+    records = [*texts, *images]
+    found = {}
+    for grouping in ("mixed", "query", "task"):
+        order = BatchOrder(records, 8, grouping, 0, neighbours)
+        batches = [order.batch(step)[1] for step in range(order.steps_per_epoch)]
+        found[grouping] = (
+            max(len({records[index].modality for index in batch}) for batch in batches),
+            max(len({records[index].task_id for index in batch}) for batch in batches),
+        )
+    assert found["mixed"][0] == 2
+    assert found["query"][0] == 1
+    assert found["query"][1] > 1
+    assert found["task"] == (1, 1)
 
 
 def test_neighbours_meet_in_a_batch() -> None:
     """Families of four fill batches of eight, so every query meets all its siblings."""
     records = queries(96)
-    order = BatchOrder(records, 8, "neighbours", seed=0)
+    order = BatchOrder(records, 8, "task", seed=0, neighbours=True)
     for step in range(order.steps_per_epoch):
         batch = order.batch(step)[1]
         positives = {records[index].positives[0] for index in batch}

@@ -150,7 +150,7 @@ def test_a_dry_run_plans_and_writes_nothing(parents: dict[str, Path], tmp_path: 
     [
         ({}, "Nothing says which layers"),
         ({"keep": 1, "layers": "0"}, "given twice: by keep and by layers"),
-        ({"keep": 0}, "0 layers cannot be kept of 4"),
+        ({"keep": 0}, "keep = 0 is not possible"),
         ({"keep": 5}, "5 layers cannot be kept of 4"),
         ({"layers": "0,4"}, "no decoder layer 4"),
         ({"layers": "0-x"}, "no range"),
