@@ -154,6 +154,7 @@ def test_embedder_json_is_read_strictly(tiny_checkpoint: Path, tmp_path: Path) -
     for change, says in (
         ({"poolng": "last"}, "unknown key 'poolng'"),
         ({"pooling": "mean"}, "pooling 'mean'"),
+        ({"min_pixels": "784"}, "min_pixels '784'"),
     ):
         path.write_text(json.dumps(content | change))
         with pytest.raises(CheckpointError, match=says):
@@ -161,6 +162,26 @@ def test_embedder_json_is_read_strictly(tiny_checkpoint: Path, tmp_path: Path) -
     path.write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read as JSON"):
         settings_for(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"template": "{% if %}"}, "TemplateSyntaxError"),
+        ({"template": "{{ messages[0].role }}"}, "does not end on <|embed|>"),
+        ({"template": "<|embed|>"}, "once for an image"),
+        ({"embed_token": "<|nope|>"}, "no token <|nope|>"),
+    ],
+)
+def test_a_prompt_that_gives_no_vectors_is_refused(
+    tiny_checkpoint: Path, tmp_path: Path, change: dict[str, str], says: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "odd"))
+    path = folder / "embedder.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match="prompt of .* cannot be used") as caught:
+        load(folder, "cpu")
+    assert says in caught.value.cause
 
 
 def test_a_stock_checkpoint_ends_on_a_token_it_was_trained_with(
