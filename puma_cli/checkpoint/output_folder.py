@@ -46,7 +46,7 @@ def new_folder(
         with explained_writes(path):
             draft.mkdir()
             yield draft
-            _open_permissions(draft)
+            open_permissions(draft)
             _sync_folder(draft)
             check_free(path, overwrite, spared)
             _put_in_place(draft, target)
@@ -194,7 +194,7 @@ def _put_in_place(draft: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _open_permissions(folder: Path) -> None:
+def open_permissions(folder: Path) -> None:
     """Give weight files the permissions of any other file: safetensors writes mode 0600."""
     mode = folder.stat().st_mode & 0o666
     for file in folder.rglob("*.safetensors"):

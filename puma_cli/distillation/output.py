@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint import layout
-from puma_cli.checkpoint.output_folder import check_free, explained_writes, write_json
+from puma_cli.checkpoint.output_folder import (
+    check_free,
+    explained_writes,
+    open_permissions,
+    write_json,
+)
 from puma_cli.checkpoint.provenance import (
     Parent,
     describe,
@@ -165,6 +170,7 @@ def _replace(folder: Path, write: Callable[[Path], None]) -> None:
     with explained_writes(folder):
         draft.mkdir(parents=True)
         write(draft)
+        open_permissions(draft)
         if folder.exists():
             folder.rename(old)
         draft.rename(folder)

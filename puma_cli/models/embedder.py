@@ -21,6 +21,7 @@ from puma_cli.models.embedder_settings import (
 )
 from puma_cli.models.inputs import Input
 from puma_cli.models.processing import Batch, Processor
+from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.progress import SILENT, Reporter
 
@@ -201,12 +202,13 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
 
     folder = resolve(model)
     place = choose_device(device)
+    number = choose_dtype(dtype, place)
     settings = settings_for(folder)
     try:
         with quiet_transformers():
             network, report = AutoModel.from_pretrained(
                 folder,
-                dtype=choose_dtype(dtype, place),
+                dtype=number,
                 output_loading_info=True,
                 # Reported like the others, and refused below by name.
                 ignore_mismatched_sizes=True,
@@ -229,6 +231,7 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
         "shortest_edge": settings.min_pixels,
         "longest_edge": settings.max_pixels,
     }
+    check_prompt(tokenizer, settings, folder)
     return Embedder(network.to(place).eval(), tokenizer, image_processor, settings, folder)
 
 

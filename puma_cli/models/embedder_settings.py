@@ -93,6 +93,13 @@ def read_embedder_settings(folder: Path) -> EmbedderSettings:
         settings = EmbedderSettings(**content)
     except TypeError as error:
         raise CheckpointError(f"{path} lacks a key.", cause=str(error)) from error
+    for entry in fields(EmbedderSettings):
+        value = getattr(settings, entry.name)
+        if type(value).__name__ != entry.type:  # annotations are strings here
+            raise CheckpointError(
+                f"{path} has {entry.name} {value!r}.",
+                cause=f"It takes a value of type {entry.type}.",
+            )
     if settings.pooling != "last" or settings.instruction != "text":
         raise CheckpointError(
             f"{path} asks for pooling {settings.pooling!r} and instruction position "

@@ -16,9 +16,9 @@ from puma_cli.errors import DataError
 from puma_cli.models.augmentation import random_view
 from puma_cli.models.embedder_settings import EmbedderSettings
 from puma_cli.models.inputs import Input
+from puma_cli.models.prompt import IMAGE_TOKEN
 from puma_cli.models.recently_used import RecentlyUsed
 
-IMAGE_TOKEN = "<|image_pad|>"
 PIXEL_CACHE_BYTES = 1 << 30
 FILE_CACHE_BYTES = 256 << 20
 # What Pillow raises for files that are broken, or that claim to be larger than is safe to open.

@@ -54,7 +54,10 @@ def test_a_folder_without_history_has_none(tmp_path: Path) -> None:
     assert read_provenance(tmp_path) is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1}', '{"format": 99}'])
+ODD_SETTINGS = '{"format": 1, "command": "prune", "settings": []}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"format": 1}', '{"format": 99}', ODD_SETTINGS])
 def test_a_broken_history_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "puma.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"puma\.json"):

@@ -142,6 +142,9 @@ def test_a_folder_of_another_layout_is_refused(tmp_path: Path) -> None:
         MbeirFolder(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         MbeirFolder(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        MbeirFolder(tmp_path / "file")
 
 
 def test_unknown_splits_and_tasks_list_what_there_is(tiny_scenes: Path) -> None:

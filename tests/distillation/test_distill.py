@@ -105,6 +105,8 @@ def test_a_finished_training_is_a_checkpoint_with_a_history(
     assert load(folder, "cpu").depth == load(folder / "last", "cpu").depth == 2
     check_cards([folder, folder / "last"], tmp_path)
     assert not (folder / "training").exists()
+    # safetensors writes files that only their owner may read.
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "puma.json").stat().st_mode
     history = json.loads((folder / "puma.json").read_text())
     assert history["command"] == "distill" and history["settings"]["loss"]["cosine"] == 0.5
     assert {parent["role"] for parent in history["parents"]} >= {"student", "teacher"}

@@ -179,7 +179,7 @@ def test_a_prompt_that_gives_no_vectors_is_refused(
     folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "odd"))
     path = folder / "embedder.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(CheckpointError, match="prompt of .* cannot be used") as caught:
+    with pytest.raises(CheckpointError, match=r"prompt of .* cannot be used") as caught:
         load(folder, "cpu")
     assert says in caught.value.cause
 
