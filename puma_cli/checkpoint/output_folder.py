@@ -44,7 +44,7 @@ def new_folder(
     done = False
     try:
         with explained_writes(path):
-            draft.mkdir()
+            _make(draft, path)
             yield draft
             open_permissions(draft)
             _sync_folder(draft)
@@ -177,6 +177,16 @@ def _make_parents(folder: Path) -> list[Path]:
                 parent.rmdir()
         raise
     return made
+
+
+def _make(draft: Path, path: str | Path) -> None:
+    try:
+        draft.mkdir()
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
+        # Names that are too long, file systems that take no folders: all the user's to mend.
+        raise _not_writable(path, error) from error
 
 
 def _put_in_place(draft: Path, target: Path) -> None:

@@ -155,6 +155,12 @@ def test_an_unwritable_place_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         pass
 
 
+def test_a_name_that_no_file_system_takes_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"), new_folder(tmp_path / ("a" * 250)):
+        pass
+    assert names(tmp_path) == []
+
+
 def test_an_error_of_the_body_about_other_files_passes_unchanged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), new_folder(tmp_path / "out"):
         Path("/no/such/file").read_text()
