@@ -18,6 +18,7 @@ from puma_cli.demo.examples import HOW, pick_examples
 from puma_cli.demo.folders import DemoFolders
 from puma_cli.demo.latency import measure_latency
 from puma_cli.evaluation.comparison import Cell, Comparison, compare
+from puma_cli.models.devices import choose_device
 from puma_cli.models.inputs import Input
 from puma_cli.profiling.profile import LayerProfile, read_profile
 from puma_cli.report.demo_page import DemoPage, ScoreRow, write_demo_page
@@ -192,7 +193,7 @@ def _page(
     minutes = sum(result.seconds.values()) / 60
     drawings = {
         "tasks": ("Task by task", plot_scores(comparison, [row.name for row in result.rows])),
-        "readout": ("Where to cut", plot_readout(profile)),
+        "readout": ("Where to cut", plot_readout(profile, cut=settings.keep)),
     }
     captions = {
         "tasks": "hit@1 of each task in its own pool; the whiskers are 95% bootstrap intervals.",
@@ -207,8 +208,8 @@ def _page(
         marked=len(result.rows) - 1,
         score_note=(
             "Local pools. One query, text and image, from file to vector: median on "
-            f"{platform.machine()}, device {settings.device}. Seed {settings.seed}; the stages "
-            f"took {minutes:.1f} minutes."
+            f"{platform.machine()}, device {choose_device(settings.device)}. Seed {settings.seed}; "
+            f"the stages took {minutes:.1f} minutes."
         ),
         figures=[
             (title, Drawing(to_svg(drawing, name, title), captions[name]))
