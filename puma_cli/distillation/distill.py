@@ -10,6 +10,7 @@ from typing import Any
 from puma_cli.checkpoint.fingerprint import fingerprint
 from puma_cli.checkpoint.provenance import Parent, read_provenance
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
@@ -61,6 +62,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
         OutputError: the output folder is taken.
         Stopped: a signal ended the training early.
     """
+    check_settings(settings)
     objective = Objective(settings.loss)
     if objective.needs_teacher and settings.teacher == NO_TEACHER:
         raise ConfigError(
@@ -86,6 +88,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
         except BaseException:
             output.withdraw()
             raise
+        output.begin()
         reached_end = training.run(reporter, stop)
         if reached_end:
             output.finish(settings, training.pair, training.progress, _parents(settings))

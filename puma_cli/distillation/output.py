@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -50,6 +51,9 @@ class TrainingFolder:
         self.log = root / "log.jsonl"
         self._settings = self.state / "settings.json"
         self._made = False
+        # A linked folder stays linked: what is moved is what the link leads to.
+        self._place = root.resolve()
+        self._old = self._place.with_name(f".{self._place.name}.old-{secrets.token_hex(4)}")
 
     def open(self, settings: DistillSettings) -> Progress | None:
         """Make the folder ready; return the final progress if the training is finished already.
@@ -74,17 +78,23 @@ class TrainingFolder:
             inputs = (settings.student, settings.teacher, settings.data)
             check_free(self.root, settings.overwrite, inputs)
         with explained_writes(self.root):
-            if self.root.exists():
-                shutil.rmtree(self.root)
-            self.state.mkdir(parents=True)
-        self._made = True
+            if self._place.exists():
+                self._place.rename(self._old)
+            self._made = True
+            (self._place / layout.TRAINING).mkdir(parents=True)
         write_json(self._settings, _fixed(settings))
         return None
 
     def withdraw(self) -> None:
-        """Remove the folder if this call made it, after a training that could not begin."""
+        """Make the folder what it was before `open`, after a training that could not begin."""
         if self._made:
-            shutil.rmtree(self.root, ignore_errors=True)
+            shutil.rmtree(self._place, ignore_errors=True)
+            if self._old.exists():
+                self._old.rename(self._place)
+
+    def begin(self) -> None:
+        """Let go of the result that this training replaces."""
+        shutil.rmtree(self._old, ignore_errors=True)
 
     def keep_initial(self, embedder: Embedder) -> None:
         """Save the untrained model."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +29,7 @@ from puma_cli.config.settings import (
 from puma_cli.distillation import state
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.interruption import Stopped
-from puma_cli.errors import ConfigError, NumericError, OutputError
+from puma_cli.errors import CheckpointError, ConfigError, NumericError, OutputError
 from puma_cli.models.embedder import load
 from puma_cli.models.fresh import build_fresh
 from puma_cli.progress import Reporter
@@ -217,6 +219,40 @@ def test_an_end_that_is_cut_off_can_be_resumed(
     assert distill(replace(short, resume=True)).finished
     assert not (settings.output_dir / "training").exists()
     assert load(settings.output_dir, "cpu").depth == 2
+
+
+def test_a_training_that_cannot_begin_leaves_the_result_it_would_replace(
+    settings: DistillSettings, pruned: Path, tmp_path: Path
+) -> None:
+    real = Path(shutil.copytree(pruned, tmp_path / "real"))
+    settings.output_dir.symlink_to(real)
+    again = replace(settings, overwrite=True, train=TrainSettings(steps=1, validation_limit=1))
+    with pytest.raises(CheckpointError, match="no model"):
+        distill(replace(again, student=str(tmp_path / "misspelt")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["real", "student"]
+    assert sorted(path.name for path in real.iterdir()) == sorted(
+        path.name for path in pruned.iterdir()
+    )
+    assert distill(again).finished
+    assert settings.output_dir.is_symlink() and (real / "log.jsonl").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["real", "student"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "float8"},
+        {"train": TrainSettings(steps=0)},
+        {"train": TrainSettings(validate_every=0)},
+        {"optimizer": OptimizerSettings(learning_rate=-1.0)},
+    ],
+)
+def test_illegal_settings_are_refused_from_python_too(
+    settings: DistillSettings, change: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match="is not possible"):
+        distill(replace(settings, **change))
+    assert not settings.output_dir.exists()
 
 
 def test_a_training_never_replaces_its_student_or_its_data(settings: DistillSettings) -> None:
