@@ -55,7 +55,7 @@ class _OneOf:
 _POSITIVE = _Range(low=0, open_low=True)
 _NOT_NEGATIVE = _Range(low=0)
 _COUNT = _Range(low=1)
-_SPLITS = _OneOf(("train", "val", "test"))
+_SPLITS = _OneOf(("val", "test"))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 # Keyed by the settings class's name and the field: classes differ in what a name may mean.

@@ -122,7 +122,7 @@ class LossSettings:
         temperature: softmax temperature tau (> 0).
         decay: decay of the hard temperature of `mac` (>= 0).
         symmetric: add the candidate-to-query direction.
-        mse: weight of E||h_t - h_s||^2 on un-normalised post-norm states (>= 0).
+        mse: weight of E||h_t - h_s||^2 / D on un-normalised post-norm states (>= 0).
         cosine: weight of 1 - cos(h_t, h_s) (>= 0).
         similarity: weight of the KL divergence between the teacher's and the student's
             distributions over the batch's candidates (>= 0).

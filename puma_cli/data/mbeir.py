@@ -102,11 +102,14 @@ class MbeirFolder:
         path = self.root / "query" / split / f"mbeir_{task.name}_{split}.jsonl"
         return list(_read_records(path, parse))
 
-    def train_queries(self) -> list[Query]:
+    def train_queries(self, pattern: str = "*") -> list[Query]:
         """Return the training queries of all data sets, in the order of files and lines.
 
+        Args:
+            pattern: comma-separated globs over task names such as `scenes_task0`.
+
         Raises:
-            DataError: the folder has none.
+            DataError: the folder has none, or none of such a task.
         """
         files = sorted((self.root / "query" / "train").glob("*.jsonl"))
         if not files:
@@ -114,7 +117,13 @@ class MbeirFolder:
                 f"{self.root} has no training queries.",
                 cause="Expected query/train/mbeir_DATASET_train.jsonl.",
             )
-        return [query for path in files for query in _read_records(path, self._query)]
+        named = [
+            (TaskName(_train_set(path), query.task_id), query)
+            for path in files
+            for query in _read_records(path, self._query)
+        ]
+        chosen = set(select_tasks(sorted({task for task, _ in named}), pattern))
+        return [query for task, query in named if task in chosen]
 
     def local_pool(self, task: TaskName, split: str) -> list[Candidate]:
         """Return the task's own candidates; a pool per split is preferred where there is one."""
@@ -198,6 +207,10 @@ def select_tasks(tasks: list[TaskName], pattern: str) -> list[TaskName]:
         names = ", ".join(task.name for task in tasks)
         raise DataError(f"No task matches {pattern!r}.", hint=f"The tasks are: {names}.")
     return chosen
+
+
+def _train_set(path: Path) -> str:
+    return path.stem.removeprefix("mbeir_").removesuffix("_train")
 
 
 def _modality(name: str, text: str | None, image: Path | None) -> str:

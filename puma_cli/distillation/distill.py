@@ -14,7 +14,7 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
-from puma_cli.data.mbeir import MbeirFolder, select_tasks
+from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Query
 from puma_cli.distillation.interruption import Stopped, StopRequest
 from puma_cli.distillation.loop import Training
@@ -23,7 +23,7 @@ from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, latest_state, load_state
-from puma_cli.errors import ConfigError, DataError
+from puma_cli.errors import ConfigError
 from puma_cli.models.devices import choose_device
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.fresh import build_fresh
@@ -76,7 +76,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
             hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
         )
     data = MbeirFolder(settings.data)
-    queries = _training_queries(data, settings.tasks)
+    queries = data.train_queries(settings.tasks)
     output = TrainingFolder(settings.output_dir)
     finished = output.open(settings)
     if finished is not None:
@@ -84,6 +84,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
         return _result(output.root, finished, finished=True)
     with StopRequest(settings.stop_after) as stop:
         try:
+            parents = _parents(settings)
             training = _prepare(settings, data, queries, objective, output, reporter)
         except BaseException:
             output.withdraw()
@@ -91,7 +92,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
         output.begin()
         reached_end = training.run(reporter, stop)
         if reached_end:
-            output.finish(settings, training.pair, training.progress, _parents(settings))
+            output.finish(settings, training.pair, training.progress, parents)
     result = _result(output.root, training.progress, reached_end)
     if stop.signal is not None and not reached_end:
         raise Stopped(
@@ -114,7 +115,7 @@ def _prepare(
     from accelerate.utils import set_seed
 
     device = choose_device(settings.device)
-    mixed = device.type == "cuda" and settings.dtype in ("auto", "bfloat16")
+    mixed = _is_mixed(settings.dtype, device.type)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no")
     if accelerator.num_processes > 1:
         raise ConfigError(
@@ -173,6 +174,17 @@ def _prepare(
     )
 
 
+def _is_mixed(dtype: str, device: str) -> bool:
+    """Tell whether to train under bfloat16 autocast; weights are float32 in either case."""
+    if dtype == "float16" or (dtype == "bfloat16" and device != "cuda"):
+        raise ConfigError(
+            f"Training with --dtype {dtype} on {device} is not possible.",
+            cause="Weights are trained in float32, on CUDA under bfloat16 autocast if you like.",
+            hint="Use --dtype auto or float32; train.save_dtype says what is written.",
+        )
+    return device == "cuda" and dtype != "float32"
+
+
 def _check_widths(settings: DistillSettings, student: Embedder, teacher: Embedder) -> None:
     if student.dimension != teacher.dimension and (settings.loss.mse or settings.loss.cosine):
         raise ConfigError(
@@ -195,17 +207,6 @@ def _student(
         texts += [prompt for prompts in data.instructions.table.values() for prompt in prompts]
         output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
     return load(output.initial, settings.device, "float32")
-
-
-def _training_queries(data: MbeirFolder, pattern: str) -> list[Query]:
-    queries = data.train_queries()
-    if pattern == "*":
-        return queries
-    wanted = {task.task_id for task in select_tasks(data.tasks("val"), pattern)}
-    chosen = [query for query in queries if query.task_id in wanted]
-    if not chosen:
-        raise DataError(f"No training query belongs to a task that matches {pattern!r}.")
-    return chosen
 
 
 def _validation(

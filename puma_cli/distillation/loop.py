@@ -99,14 +99,16 @@ class Training:
             batch.excluded.to(device),
             progress=step / self.steps,
         )
-        _check_finite(loss, terms, step)
+        _check_finite(loss, terms, step, "loss")
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(
             self.pair.model.parameters(), self.settings.optimizer.clip
         )
+        values = {"loss": loss, **terms, "gradient_norm": torch.as_tensor(norm)}
+        # A step along such a gradient would ruin the weights that are saved next.
+        _check_finite(values["gradient_norm"], terms, step, "gradient's norm")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        values = {"loss": loss, **terms, "gradient_norm": torch.as_tensor(norm)}
         return {name: value.item() for name, value in values.items()} | {"learning_rate": rate}
 
     def _validate(self, reporter: Reporter) -> None:
@@ -132,12 +134,11 @@ class Training:
             file.write(json.dumps(values) + "\n")
 
 
-def _check_finite(loss: Tensor, terms: dict[str, Tensor], step: int) -> None:
-    if not math.isfinite(loss.item()):
+def _check_finite(value: Tensor, terms: dict[str, Tensor], step: int, name: str) -> None:
+    if not math.isfinite(value.item()):
         values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
         raise NumericError(
-            f"The loss is {loss.item()} at step {step + 1}.",
-            cause=f"Its terms: {values}.",
-            hint="Lower optimizer.learning_rate or optimizer.clip, or use --dtype float32; "
-            "the last saved state is whole, so --resume works.",
+            f"The {name} is {value.item()} at step {step + 1}.",
+            cause=f"The loss's terms: {values}.",
+            hint="Start again with a lower optimizer.learning_rate, or with --dtype float32.",
         )

@@ -69,14 +69,12 @@ class TrainingFolder:
             done = read_provenance(self.root) if self.root.is_dir() else None
             if done is not None and done.command == "distill":
                 return Progress(**done.results["progress"])
-            if self.root.exists() and any(self.root.iterdir()):
-                raise OutputError(
-                    f"{self.root} holds no training to resume.",
-                    hint="Leave out --resume and choose another --output-dir.",
-                )
-        else:
-            inputs = (settings.student, settings.teacher, settings.data)
-            check_free(self.root, settings.overwrite, inputs)
+            raise OutputError(
+                f"{self.root} holds no training to resume.",
+                hint="Check --output-dir, or leave out --resume to start a training.",
+            )
+        inputs = (settings.student, settings.teacher, settings.data)
+        check_free(self.root, settings.overwrite, inputs)
         with explained_writes(self.root):
             if self._place.exists():
                 self._place.rename(self._old)

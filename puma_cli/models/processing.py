@@ -21,6 +21,7 @@ from puma_cli.models.recently_used import RecentlyUsed
 
 PIXEL_CACHE_BYTES = 1 << 30
 FILE_CACHE_BYTES = 256 << 20
+POSITION_CACHE_ENTRIES = 10_000
 # What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -93,7 +94,7 @@ class Processor:
             PIXEL_CACHE_BYTES
         )
         self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
-        self._position_memo: dict[tuple[object, ...], torch.Tensor] = {}
+        self._layouts: RecentlyUsed[torch.Tensor] = RecentlyUsed(POSITION_CACHE_ENTRIES)
 
     def render(self, inputs: Sequence[Input]) -> list[str]:
         """Return the prompt of each input, with one image token an image."""
@@ -180,14 +181,16 @@ class Processor:
             return torch.arange(len(types)).expand(3, -1)
         first = int(types.argmax())
         key = (len(types), first, grid)
-        if key not in self._position_memo:
+        positions = self._layouts.get(key)
+        if positions is None:
             # The stock function walks token by token in Python: worth remembering per layout.
-            self._position_memo[key] = self._positions(
+            positions = self._positions(
                 input_ids=torch.zeros(1, len(types), dtype=torch.long),
                 mm_token_type_ids=types[None],
                 image_grid_thw=torch.tensor([grid]),
             )[0][:, 0]
-        return self._position_memo[key]
+            self._layouts.put(key, positions, 1)
+        return positions
 
     def _pixels_of(self, path: Path, view: int | None) -> tuple[np.ndarray, tuple[int, ...]]:
         # A random view comes but once, so only plain images are worth remembering.

@@ -170,3 +170,16 @@ def test_unknown_splits_and_tasks_list_what_there_is(tiny_scenes: Path) -> None:
 )
 def test_text_is_cleaned_as_the_reference_does(raw: str | None, clean: str | None) -> None:
     assert clean_text(raw) == clean
+
+
+def test_training_queries_are_chosen_by_the_name_of_their_task(folder: Path) -> None:
+    train = folder / "query/train"
+    copy = train / "mbeir_other_train.jsonl"
+    shutil.copyfile(train / "mbeir_scenes_train.jsonl", copy)
+    data = MbeirFolder(folder)
+    everything = data.train_queries()
+    chosen = data.train_queries("other_task[01]")
+    assert {query.task_id for query in chosen} == {0, 1}
+    assert len(chosen) == sum(query.task_id in (0, 1) for query in everything) // 2
+    with pytest.raises(DataError, match="No task matches 'nights"):
+        data.train_queries("nights*")

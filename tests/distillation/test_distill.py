@@ -297,3 +297,18 @@ def test_a_loss_that_leaves_the_finite_numbers_stops_the_training(
     wild = OptimizerSettings(learning_rate=1e30, warmup=0.0)
     with pytest.raises(NumericError, match="The loss is"):
         distill(replace(settings, optimizer=wild))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_formats_that_cannot_be_trained_in_are_refused(
+    settings: DistillSettings, dtype: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"Training with --dtype {dtype} on cpu"):
+        distill(replace(settings, dtype=dtype))
+    assert not settings.output_dir.exists()
+
+
+def test_resuming_what_is_not_there_is_an_error(settings: DistillSettings) -> None:
+    with pytest.raises(OutputError, match="no training to resume"):
+        distill(replace(settings, resume=True))
+    assert not settings.output_dir.exists()
