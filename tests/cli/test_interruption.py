@@ -19,7 +19,14 @@ def test_a_signal_leaves_nothing_behind(
     number: signal.Signals, code: int, word: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "puma_cli", "data", "scenes", "-o", "scenes"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # A runner in the background hands on a SIGINT that is ignored; a user's shell does not.
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until = time.monotonic() + PATIENCE
     # The draft beside the final name shows that writing has begun.
     while not any(tmp_path.iterdir()) and time.monotonic() < until:
