@@ -64,20 +64,6 @@ def encode_groups(
 
 
 @contextmanager
-def evaluation_mode(model: Any) -> Iterator[None]:
-    """Hold every module of `model` in evaluation mode; restore each module's own mode after."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        # Module by module: train() on the whole would thaw a part held in evaluation mode.
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
 def out_of_memory_explained(batch_size: int) -> Iterator[None]:
     """Turn a device's lack of memory into a DeviceError with remedies."""
     try:

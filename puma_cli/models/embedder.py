@@ -20,6 +20,7 @@ from puma_cli.models.embedder_settings import (
     write_embedder_settings,
 )
 from puma_cli.models.inputs import Input
+from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quiet import quiet_transformers
@@ -148,13 +149,9 @@ class Embedder:
     ) -> Tensor:
         """Return the L2-normalised embeddings of `inputs`, in order, fp32 on the CPU (N, D)."""
         out = torch.empty(len(inputs), self.dimension)
-        training = self.model.training
-        self.model.eval()
-        try:
+        with evaluation_mode(self.model):
             for chosen, batch in self.batches(inputs, batch_size, reporter, label):
                 out[chosen] = normalize(self.embed(batch).float(), dim=-1).cpu()
-        finally:
-            self.model.train(training)
         return out
 
     def batches(

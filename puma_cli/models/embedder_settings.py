@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from puma_cli.checkpoint import layout
+from puma_cli.checkpoint.json_object import read_object
 from puma_cli.errors import CheckpointError
 
 # Image first, then the text; the sequence ends exactly on the embed token, since no loader pools
@@ -82,7 +82,7 @@ def read_embedder_settings(folder: Path) -> EmbedderSettings:
         CheckpointError: the file is missing, no JSON, or has unknown or missing keys.
     """
     path = folder / layout.EMBEDDER
-    content = _read_json(path)
+    content = read_object(path)
     known = {entry.name for entry in fields(EmbedderSettings)}
     unknown = sorted(set(content) - known)
     if unknown:
@@ -130,7 +130,7 @@ def settings_for(folder: Path) -> EmbedderSettings:
     """
     if has_embedder_settings(folder):
         return read_embedder_settings(folder)
-    config = _read_json(folder / layout.CONFIG)
+    config = read_object(folder / layout.CONFIG)
     pixels = _pixel_limits(folder)
     token = _stock_embed_token(folder)
     return EmbedderSettings(
@@ -144,7 +144,7 @@ def settings_for(folder: Path) -> EmbedderSettings:
 
 def _pixel_limits(folder: Path) -> tuple[int, int]:
     path = folder / layout.PREPROCESSOR
-    content = _read_json(path) if path.is_file() else {}
+    content = read_object(path) if path.is_file() else {}
     size = content.get("size") or {}
     # The paper's limits are the upper bound: a stock processor allows 12,845,056 pixels an image.
     low = content.get("min_pixels") or size.get("shortest_edge") or 4 * 28 * 28
@@ -154,7 +154,7 @@ def _pixel_limits(folder: Path) -> tuple[int, int]:
 
 def _stock_embed_token(folder: Path) -> str:
     path = folder / layout.TOKENIZER
-    content = _read_json(path)
+    content = read_object(path)
     present = {str(token.get("content")) for token in content.get("added_tokens", [])}
     for token in STOCK_EMBED_TOKENS:
         if token in present:
@@ -165,15 +165,3 @@ def _stock_embed_token(folder: Path) -> str:
         f"{', '.join(STOCK_EMBED_TOKENS)}.",
         hint=f"Write {layout.EMBEDDER} beside the weights; docs/architecture.md describes it.",
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON.", cause=str(error)) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is not a JSON object.")
-    return content

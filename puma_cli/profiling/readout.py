@@ -12,13 +12,14 @@ from torch.nn.functional import normalize
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import MODALITIES
 from puma_cli.errors import DataError
-from puma_cli.evaluation.encode import encode_groups, evaluation_mode
+from puma_cli.evaluation.encode import encode_groups
 from puma_cli.evaluation.metrics import from_first_rank
 from puma_cli.evaluation.results import LOCAL
 from puma_cli.evaluation.search import rank_relevant
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.modes import evaluation_mode
 from puma_cli.profiling.profile import TaskReadout
 from puma_cli.profiling.similarity import LayerSimilarity, SimilarityAccumulator
 from puma_cli.progress import SILENT, Reporter
