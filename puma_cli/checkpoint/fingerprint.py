@@ -44,6 +44,16 @@ def fingerprint(folder: str | Path) -> str:
     return f"{SAMPLED}:{digest.hexdigest()}"
 
 
+def identify(folder: str | Path, full: bool = False) -> str:
+    """Return the folder's full hash if `full`, and its fingerprint otherwise."""
+    return full_hash(folder) if full else fingerprint(folder)
+
+
+def is_unchanged(folder: str | Path, recorded: str) -> bool:
+    """Tell whether a folder still has the `recorded` hash, of whichever kind that is."""
+    return identify(folder, full=recorded.startswith(f"{FULL}:")) == recorded
+
+
 def full_hash(folder: str | Path) -> str:
     """Return `sha256:...` over every byte of every file of a folder, minutes for a large one."""
     folder = Path(folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from puma_cli.checkpoint import kinds
-from puma_cli.checkpoint.fingerprint import fingerprint
+from puma_cli.checkpoint.fingerprint import is_unchanged
 from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.checkpoint.model_facts import model_facts
 from puma_cli.checkpoint.provenance import Parent, Provenance, read_provenance
@@ -143,7 +143,7 @@ def _state(parent: Parent) -> str:
             folder = resolve(PUMA_MINI)
         if not folder.is_dir():
             return ABSENT
-        return UNCHANGED if fingerprint(folder) == parent.fingerprint else CHANGED
+        return UNCHANGED if is_unchanged(folder, parent.fingerprint) else CHANGED
     except (PumaError, OSError):
         return CHANGED
 

@@ -39,6 +39,7 @@ def analyze(
     dtype: options.Dtype = None,
     seed: options.Seed = None,
     overwrite: options.Overwrite = None,
+    full_hash: options.FullHash = None,
     config: options.Config = None,
     overrides: options.Overrides = None,
     print_config: options.PrintConfig = False,

@@ -55,6 +55,10 @@ Overwrite = Annotated[
     bool | None,
     typer.Option("--overwrite", help="Replace a result that is already there."),
 ]
+FullHash = Annotated[
+    bool | None,
+    typer.Option("--full-hash", help="Hash every byte of model and data, not a sample."),
+]
 Config = Annotated[
     str | None,
     typer.Option("--config", metavar="NAME|FILE", help="A recipe's name, or a YAML file."),

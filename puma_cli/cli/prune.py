@@ -50,6 +50,7 @@ def prune(
         typer.Option(metavar="NAME", help="Where to verify.  [default: cpu]"),
     ] = None,
     overwrite: options.Overwrite = None,
+    full_hash: options.FullHash = None,
     config: options.Config = None,
     overrides: options.Overrides = None,
     print_config: options.PrintConfig = False,

@@ -22,6 +22,7 @@ class AnalyzeSettings:
         limit: at most this many queries of each task (>= 1), or all.
         retention: share of the full model's score (0 to 1] at which a cut needs no training; the
             profile names the smallest such depth, and recommends it unless the knee is cheaper.
+        full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     model: str
@@ -36,6 +37,7 @@ class AnalyzeSettings:
     dtype: str = "auto"
     seed: int = 0
     overwrite: bool = False
+    full_hash: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class PruneSettings:
         layers: a list such as `0-2,11`, in ascending order.
         profile: folder of an analysis, whose recommended depth is taken.
         verify: prove that the written folder computes `norm(h[k])` of the parent.
+        full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     model: str
@@ -58,6 +61,7 @@ class PruneSettings:
     dry_run: bool = False
     device: str = "cpu"
     overwrite: bool = False
+    full_hash: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class EvaluateSettings:
             drawn per query from `seed`.
         limit: at most this many queries of each task (>= 1); the result is then marked partial.
         k: the data set's own K, reported beside 1, 5 and 10.
+        full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     model: str
@@ -86,6 +91,7 @@ class EvaluateSettings:
     dtype: str = "auto"
     seed: int = 0
     overwrite: bool = False
+    full_hash: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,6 +237,7 @@ class DistillSettings:
         output_dir: folder for the trained model; training state lives below it until the end.
         resume: go on from the state in `output_dir`.
         stop_after: stop cleanly, with state saved, after this many minutes (> 0).
+        full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     student: str
@@ -250,6 +257,7 @@ class DistillSettings:
     stop_after: float | None = None
     resume: bool = False
     overwrite: bool = False
+    full_hash: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from puma_cli.checkpoint.fingerprint import fingerprint
+from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.provenance import Parent, read_provenance
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.legal import check_settings
@@ -241,11 +241,12 @@ def _kept_layers(settings: DistillSettings) -> list[int] | None:
 
 def _parents(settings: DistillSettings) -> list[Parent]:
     parents = [
-        Parent(role, name, fingerprint(resolve(name)))
+        Parent(role, name, identify(resolve(name), settings.full_hash))
         for role, name in (("student", settings.student), ("teacher", settings.teacher))
         if name not in (FRESH, NO_TEACHER)
     ]
-    return [*parents, Parent("data", str(settings.data), fingerprint(settings.data))]
+    data = identify(settings.data, settings.full_hash)
+    return [*parents, Parent("data", str(settings.data), data)]
 
 
 def _result(folder: Path, progress: Progress, finished: bool) -> DistillResult:

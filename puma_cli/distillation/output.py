@@ -32,7 +32,7 @@ from puma_cli.errors import ConfigError, OutputError
 from puma_cli.models.embedder import Embedder
 
 # Settings that may differ between the sessions of one training.
-FREE_SETTINGS = ("resume", "overwrite", "stop_after", "device", "output_dir")
+FREE_SETTINGS = ("resume", "overwrite", "stop_after", "device", "output_dir", "full_hash")
 
 
 class TrainingFolder:

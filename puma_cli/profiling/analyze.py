@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from puma_cli.checkpoint.fingerprint import fingerprint
+from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
@@ -39,8 +39,8 @@ def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProf
     model = resolve(settings.model, reporter)
     with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
-            Parent("model", settings.model, fingerprint(model)),
-            Parent("data", str(settings.data), fingerprint(data.root)),
+            Parent("model", settings.model, identify(model, settings.full_hash)),
+            Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
         )
         embedder = load(model, settings.device, settings.dtype)
         profile = profile_embedder(embedder, data, settings, reporter)

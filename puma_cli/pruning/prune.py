@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from puma_cli.checkpoint.card import licence_of, write_card
-from puma_cli.checkpoint.fingerprint import fingerprint
+from puma_cli.checkpoint.fingerprint import identify, is_unchanged
 from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, read_provenance, write_provenance
@@ -54,7 +54,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
     if not settings.dry_run:
         check_free(settings.output_dir, settings.overwrite)
     parent = resolve(settings.model, reporter)
-    parents = [Parent("model", str(settings.model), fingerprint(parent))]
+    parents = [Parent("model", str(settings.model), identify(parent, settings.full_hash))]
     plan = make_plan(parent, _kept_layers(settings, parent, parents))
     if settings.dry_run:
         return PruneResult(None, plan)
@@ -92,21 +92,23 @@ def _kept_layers(settings: PruneSettings, model: Path, parents: list[Parent]) ->
         return first_layers(settings.keep, depth)
     from puma_cli.profiling.profile import read_profile
 
-    parents.append(_profile_parent(Path(str(settings.profile)), parents[0]))
+    parents.append(_profile_parent(settings, model))
     return first_layers(read_profile(parents[-1].name).recommended, depth)
 
 
-def _profile_parent(folder: Path, model: Parent) -> Parent:
-    """Return a profile as a parent, if it is a profile of `model`."""
+def _profile_parent(settings: PruneSettings, model: Path) -> Parent:
+    """Return the profile as a parent, if it is a profile of `model`."""
+    folder = Path(str(settings.profile))
     provenance = read_provenance(folder) if folder.is_dir() else None
     for parent in provenance.parents if provenance else ():
-        if parent.role == "model" and parent.fingerprint != model.fingerprint:
+        if parent.role == "model" and not is_unchanged(model, parent.fingerprint):
             raise ConfigError(
-                f"The profile `{folder}` is not of the model `{model.name}`.",
+                f"The profile `{folder}` is not of the model `{settings.model}`.",
                 cause=f"It was made from `{parent.name}`, whose fingerprint is another.",
                 hint="Analyze this model first, or say with --keep how many layers to keep.",
             )
-    return Parent("profile", str(folder), fingerprint(folder) if folder.is_dir() else "")
+    found = identify(folder, settings.full_hash) if folder.is_dir() else ""
+    return Parent("profile", str(folder), found)
 
 
 def _write_history(

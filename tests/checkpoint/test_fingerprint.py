@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from puma_cli.checkpoint.fingerprint import fingerprint, full_hash
+from puma_cli.checkpoint.fingerprint import fingerprint, full_hash, identify, is_unchanged
 from puma_cli.checkpoint.safetensors_header import read_header
 from puma_cli.errors import CheckpointError
 
@@ -93,3 +93,12 @@ def test_broken_weights_have_no_fingerprint(weights_copy: Path) -> None:
     (weights_copy / "model.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError):
         fingerprint(weights_copy)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_recorded_hash_of_either_kind_tells_a_change(weights_copy: Path, full: bool) -> None:
+    recorded = identify(weights_copy, full)
+    assert recorded == (full_hash if full else fingerprint)(weights_copy)
+    assert is_unchanged(weights_copy, recorded)
+    (weights_copy / "config.json").write_text("{}", encoding="utf-8")
+    assert not is_unchanged(weights_copy, recorded)

@@ -175,11 +175,12 @@ def test_a_profile_decides_only_for_its_own_model(
         (tmp_path / name).mkdir()
         of = Parent("model", str(parents[model]), fingerprint(parents[model]))
         write_provenance(tmp_path / name, describe("analyze", {}, [of]))
-    result = prune(settings(parents["base"], tmp_path / "cut", profile=tmp_path / "mine"))
-    assert result.plan.kept == (0, 1, 2)
+    mine = settings(parents["base"], tmp_path / "cut", profile=tmp_path / "mine", full_hash=True)
+    assert prune(mine).plan.kept == (0, 1, 2)
     history = read_provenance(tmp_path / "cut")
     assert history is not None
     assert [parent.role for parent in history.parents] == ["model", "profile"]
+    assert all(parent.fingerprint.startswith("sha256:") for parent in history.parents)
     with pytest.raises(ConfigError, match="is not of the model"):
         prune(settings(parents["base"], tmp_path / "cut2", profile=tmp_path / "other"))
 
