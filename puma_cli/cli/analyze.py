@@ -37,7 +37,6 @@ def analyze(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
-    seed: options.Seed = None,
     overwrite: options.Overwrite = None,
     full_hash: options.FullHash = None,
     config: options.Config = None,

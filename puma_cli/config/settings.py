@@ -35,7 +35,6 @@ class AnalyzeSettings:
     batch_size: int = 128
     device: str = "auto"
     dtype: str = "auto"
-    seed: int = 0
     overwrite: bool = False
     full_hash: bool = False
 

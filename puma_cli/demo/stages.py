@@ -170,7 +170,6 @@ def _analyze(settings: DemoSettings, folders: DemoFolders) -> Stage:
         data=folders.scenes,
         output_dir=folders.profile,
         device=settings.device,
-        seed=settings.seed,
     )
     words = ["analyze", asked.model, "--data", asked.data, "--output-dir", asked.output_dir]
     return Stage(
