@@ -48,11 +48,6 @@ class Batch:
     pixel_values: torch.Tensor | None = None
     image_grid: torch.Tensor | None = None
 
-    @property
-    def size(self) -> int:
-        """Number of inputs B."""
-        return int(self.input_ids.shape[0])
-
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
         moved: dict[str, Any] = {
