@@ -36,10 +36,11 @@ def prune(
         typer.Option(metavar="DIR", help="Keep as many as `puma analyze` recommends there."),
     ] = None,
     verify: Annotated[
-        bool | None,
+        str | None,
         typer.Option(
-            "--verify/--no-verify",
-            help="Prove that the result computes what its parent does.  [default: verify]",
+            metavar="LEVEL",
+            help="full: opens whole and computes what its parent does; keys: opens whole; none.  "
+            "[default: full where memory allows]",
         ),
     ] = None,
     dry_run: Annotated[

@@ -72,6 +72,7 @@ _SHARED: dict[str, Callable[[Any], str]] = {
     "stop_after": _POSITIVE,
 }
 _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
+    "PruneSettings": {"verify": _OneOf(("auto", "full", "keys", "none"))},
     "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
     "BatchSettings": {
         "size": _Range(low=2),

@@ -47,7 +47,8 @@ class PruneSettings:
         keep: the number of first decoder layers to keep (1 to the model's depth).
         layers: a list such as `0-2,11`, in ascending order.
         profile: folder of an analysis, whose recommended depth is taken.
-        verify: prove that the written folder computes `norm(h[k])` of the parent.
+        verify: `full` (opens with every weight, and computes what the parent does), `keys` (opens
+            with every weight), `none`, or `auto` for `full` where the model fits in memory.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
@@ -56,7 +57,7 @@ class PruneSettings:
     keep: int | None = None
     layers: str | None = None
     profile: Path | None = None
-    verify: bool = True
+    verify: str = "auto"
     dry_run: bool = False
     device: str = "cpu"
     overwrite: bool = False

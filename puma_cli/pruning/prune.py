@@ -64,8 +64,9 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
         copy_side_files(parent, folder)
         write_embedder_files(parent, folder)
         write_weights(plan, folder, reporter)
-        check_keys(folder)
-        if settings.verify:
+        if settings.verify != "none":
+            check_keys(folder)
+        if settings.verify in ("auto", "full"):
             reporter.note("Comparing the cut model with its parent.")
             parity = check_parity(parent, folder, plan.kept, settings.device)
         _write_history(folder, settings, plan, parents, parity)

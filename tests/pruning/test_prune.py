@@ -54,7 +54,7 @@ def test_every_layout_opens_and_follows_its_parent(
 def test_the_output_is_the_norm_of_the_parents_inner_states(
     parents: dict[str, Path], tmp_path: Path
 ) -> None:
-    prune(settings(parents["base"], tmp_path / "cut", keep=2, verify=False))
+    prune(settings(parents["base"], tmp_path / "cut", keep=2, verify="none"))
     inputs = [Input(text="a red square"), Input(text="on sand", instruction="Find it.")]
     whole, cut = load(parents["base"], device="cpu"), load(tmp_path / "cut", device="cpu")
     batch = whole.collate(inputs)
