@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole path on a real data set: train, analyze, prune, distil, score. Run it again after a stop:
 # finished stages are skipped and trainings go on from their last state.
-#   EMOJI_ROOT=/data/emoji_mbeir examples/emoji/run.sh [RUNS_FOLDER]
+#   EMOJI_ROOT=/data/emoji_mbeir examples/emoji/run.sh [RUNS_FOLDER [RESULTS_PAGE]]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 data=${EMOJI_ROOT:?set EMOJI_ROOT to the folder of the emoji data set}
@@ -33,3 +33,4 @@ done
 for metric in hit@1 hit@5; do
   puma compare "$runs/scores/teacher" "$runs/scores/cut" "$runs/scores/student" --metric "$metric"
 done
+python "$here/page.py" "$runs" "${2:-$runs/results.md}"
