@@ -37,9 +37,10 @@ PAGE = """\
 
 Command: `EMOJI_ROOT=... examples/emoji/run.sh`, seed {seed}. Machine: {machine}. {times}
 
-A model of puma-mini's shape ({layers} decoder layers, {parameters:.2f} M parameters) was trained from
-nothing, cut to its first {kept} layers and distilled from its full depth. What the data are made of,
-and what the test holds out, is said [beside the scripts](../../examples/emoji/README.md).
+A model of puma-mini's shape ({layers} decoder layers, {parameters:.2f} M parameters) was trained
+from nothing, cut to its first {kept} layers and distilled from its full depth. What the data are
+made of, and what the test holds out, is said
+[beside the scripts](../../examples/emoji/README.md).
 
 Test split, {queries:,} queries, local pools, in percent, with 95% bootstrap intervals over the
 queries; *chance* is the expectation of a random ranking.
