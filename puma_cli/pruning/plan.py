@@ -11,7 +11,11 @@ from puma_cli.checkpoint import decoder_keys
 from puma_cli.checkpoint.decoder_keys import Decoder, find_decoder
 from puma_cli.checkpoint.layout import CONFIG
 from puma_cli.checkpoint.model_facts import read_config
-from puma_cli.checkpoint.safetensors_header import TensorEntry, checkpoint_headers
+from puma_cli.checkpoint.safetensors_header import (
+    DTYPE_BITS,
+    TensorEntry,
+    checkpoint_headers,
+)
 from puma_cli.errors import CheckpointError
 from puma_cli.pruning.config_edit import (
     ConfigChange,
@@ -24,10 +28,29 @@ from puma_cli.pruning.layers import checked_layers
 
 @dataclass(frozen=True)
 class Move:
-    """One tensor that stays: where it is, and its name in the cut checkpoint."""
+    """One tensor that stays: where it is, and what it becomes in the cut checkpoint.
+
+    Args:
+        name: its name there.
+        dtype: its dtype there, as safetensors spells it; another than `entry.dtype` is a cast.
+    """
 
     entry: TensorEntry
     name: str
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Number of bytes in the cut checkpoint."""
+        return self.entry.parameters * DTYPE_BITS[self.dtype] // 8
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One tensor that goes, and why, in words."""
+
+    entry: TensorEntry
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -40,7 +63,7 @@ class PrunePlan:
         depth: its number of decoder layers L.
         kept: ascending indices of the layers that stay.
         moves: tensors that stay, in the order of the parent's files.
-        dropped: tensors that go: the other layers, and an LM head, which an embedder never uses.
+        dropped: tensors that go, each with its reason.
         config: the cut model's raw config.
         changes: what differs in it from the parent's.
         parameters_before: parameters by part of the model; `parameters_after` likewise.
@@ -51,7 +74,7 @@ class PrunePlan:
     depth: int
     kept: tuple[int, ...]
     moves: tuple[Move, ...]
-    dropped: tuple[TensorEntry, ...]
+    dropped: tuple[Drop, ...]
     config: dict[str, Any]
     changes: tuple[ConfigChange, ...]
     parameters_before: Mapping[str, int]
@@ -65,12 +88,18 @@ class PrunePlan:
     @property
     def bytes_before(self) -> int:
         """Size of the parent's weights in bytes."""
-        return self.bytes_after + sum(entry.size for entry in self.dropped)
+        entries = [move.entry for move in self.moves] + [drop.entry for drop in self.dropped]
+        return sum(entry.size for entry in entries)
 
     @property
     def bytes_after(self) -> int:
         """Size of the cut weights in bytes."""
-        return sum(move.entry.size for move in self.moves)
+        return sum(move.size for move in self.moves)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the parent's weight files that hold tensors that stay, in order."""
+        return tuple(dict.fromkeys(move.entry.file.name for move in self.moves))
 
     @property
     def parameters(self) -> tuple[int, int]:
@@ -99,38 +128,55 @@ class PrunePlan:
         }
 
 
-def depth_of(folder: Path) -> int:
+def depth_of(folder: Path, tensors: Mapping[str, TensorEntry] | None = None) -> int:
     """Return the number of decoder layers of a checkpoint, checked against its config.
 
     Raises:
         CheckpointError: weights and config disagree, or the architecture is not supported.
     """
-    return _read(folder)[2].depth
+    return _read(folder, tensors)[2].depth
 
 
-def make_plan(folder: Path, kept: Sequence[int]) -> PrunePlan:
+def make_plan(
+    folder: Path,
+    kept: Sequence[int],
+    *,
+    tensors: Mapping[str, TensorEntry] | None = None,
+    head: str = "auto",
+    dtype: str = "auto",
+) -> PrunePlan:
     """Plan the cut of a checkpoint folder to the decoder layers `kept`; write nothing.
+
+    Args:
+        folder: the checkpoint; of its weights only the headers are read.
+        kept: ascending indices of the layers that stay, from 0.
+        tensors: the headers, if they are known already; the shards then need not be there.
+        head: what to do with an LM head: `keep`, `drop`, or `auto`, which drops an untied one.
+        dtype: `float32`, `float16`, `bfloat16`, or `auto`, which leaves every tensor as it is.
 
     Raises:
         CheckpointError: the checkpoint is broken or cannot be cut safely.
         ConfigError: `kept` is empty, not ascending or beyond the decoder.
     """
-    config, tensors, decoder = _read(folder)
+    config, tensors, decoder = _read(folder, tensors)
     layers = checked_layers(kept, decoder.depth)
     slots = {layer: slot for slot, layer in enumerate(layers)}
     moves: list[Move] = []
-    dropped: list[TensorEntry] = []
+    dropped: list[Drop] = []
     for entry in sorted(tensors.values(), key=lambda entry: (entry.file.name, entry.start)):
         layer = decoder.layer_of(entry.name)
         if decoder.part_of(entry.name) == decoder_keys.HEAD:
-            dropped.append(entry)
+            dropped.append(Drop(entry, "LM head: an embedder never uses it"))
         elif layer is None:
-            moves.append(Move(entry, entry.name))
+            moves.append(Move(entry, entry.name, entry.dtype))
         elif layer in slots:
-            moves.append(Move(entry, decoder.renumbered(entry.name, slots[layer])))
+            name = decoder.renumbered(entry.name, slots[layer])
+            moves.append(Move(entry, name, entry.dtype))
         else:
-            dropped.append(entry)
-    headless = not _tied(config) and any(decoder.layer_of(entry.name) is None for entry in dropped)
+            dropped.append(Drop(entry, "layer that is not kept"))
+    headless = not _tied(config) and any(
+        decoder.layer_of(drop.entry.name) is None for drop in dropped
+    )
     edited, changes = edited_config(config, layers, headless=headless)
     staying = {move.name: move.entry for move in moves}
     return PrunePlan(
@@ -147,10 +193,13 @@ def make_plan(folder: Path, kept: Sequence[int]) -> PrunePlan:
     )
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, TensorEntry], Decoder]:
+def _read(
+    folder: Path, tensors: Mapping[str, TensorEntry] | None
+) -> tuple[dict[str, Any], Mapping[str, TensorEntry], Decoder]:
     config = read_config(folder)
     check_supported(config, folder.name)
-    tensors = checkpoint_headers(folder)
+    if tensors is None:
+        tensors = checkpoint_headers(folder)
     decoder = find_decoder(tensors)
     if config_depth(config) != decoder.depth:
         raise CheckpointError(

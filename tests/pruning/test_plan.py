@@ -19,7 +19,7 @@ def test_a_plan_counts_what_stays_and_what_goes(parents: dict[str, Path]) -> Non
     plan = make_plan(folder, (0, 1, 3))
     tensors = weights_of(folder)
     gone = {name for name in tensors if "layers.2." in name}
-    assert {entry.name for entry in plan.dropped} == gone
+    assert {drop.entry.name for drop in plan.dropped} == gone
     assert plan.bytes_before == sum(t.nbytes for t in tensors.values())
     assert plan.bytes_after == sum(t.nbytes for n, t in tensors.items() if n not in gone)
     assert plan.parameters == (plan.bytes_before // 4, plan.bytes_after // 4)
@@ -42,7 +42,7 @@ def test_names_stay_verbatim_but_for_the_layers_index(parents: dict[str, Path]) 
 
 def test_an_untied_head_goes_and_the_architecture_with_it(parents: dict[str, Path]) -> None:
     plan = make_plan(parents["untied"], range(4))
-    assert [entry.name for entry in plan.dropped] == ["lm_head.weight"]
+    assert [drop.entry.name for drop in plan.dropped] == ["lm_head.weight"]
     assert plan.config["architectures"] == ["Qwen2VLModel"]
     tied = make_plan(parents["tied"], range(2))
     assert tied.config["architectures"] == ["Qwen2VLForConditionalGeneration"]
