@@ -9,6 +9,9 @@ from pathlib import Path
 from puma_cli.checkpoint.layout import CARD
 from puma_cli.checkpoint.output_folder import write_text
 
+_INHERITED = ("license", "license_name", "license_link", "base_model")
+_LONGEST_FRONT = 1 << 16  # characters
+
 # Plain transformers, no puma: the same vectors as `puma_cli.load(...).encode(...)`.
 USAGE = """\
 ```python
@@ -79,17 +82,29 @@ def write_card(
     write_text(folder / CARD, "\n".join(sections))
 
 
-def licence_of(folder: Path) -> str | None:
-    """Return the licence that a folder's card names in its front matter, or None."""
+def inherited_metadata(folder: Path) -> dict[str, str]:
+    """Return the front matter that a model made from `folder` takes over: licence and origin.
+
+    A folder without a card, or with a broken one, says nothing.
+    """
     try:
-        text = (folder / CARD).read_text(encoding="utf-8")
+        with (folder / CARD).open(encoding="utf-8") as file:
+            text = file.read(_LONGEST_FRONT)
     except (OSError, UnicodeDecodeError):
-        return None
+        return {}
     front = re.match(r"---\n(.*?)\n---", text, flags=re.DOTALL)
-    found = (
-        re.search(r"^license:\s*([\w.\-]+)\s*$", front[1], flags=re.MULTILINE) if front else None
-    )
-    return found[1] if found else None
+    found = _parsed(front[1]) if front else {}
+    return {key: value for key in _INHERITED if isinstance(value := found.get(key), str)}
+
+
+def _parsed(front: str) -> dict[object, object]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(front)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _front_matter(values: Mapping[str, str | Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from puma_cli.checkpoint.card import licence_of, write_card
+from puma_cli.checkpoint.card import inherited_metadata, write_card
 from puma_cli.checkpoint.fingerprint import identify, is_unchanged
 from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.checkpoint.output_folder import check_free, new_folder
@@ -124,7 +124,6 @@ def _write_history(
         folder, describe("prune", settings, parents, kept_layers=plan.kept, results=results)
     )
     before, after = plan.parameters
-    licence = licence_of(plan.folder)
     facts = [
         ("parent", str(settings.model)),
         ("parent's fingerprint", parents[0].fingerprint),
@@ -145,5 +144,5 @@ def _write_history(
         "are the parent's; an LM head, if it had one of its own, is left out. Retrieval with it is "
         "weak until it is trained with `puma distill`.",
         facts=facts,
-        metadata={"license": licence} if licence else None,
+        metadata=inherited_metadata(plan.folder),
     )
