@@ -1,84 +1,172 @@
-"""Writing the weights and the config that a plan describes."""
+"""Writing the weights and the config that a plan describes, at the speed of the disk."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Event, Lock
 
-from puma_cli.checkpoint.layout import CONFIG, INDEX, shard_name
+from puma_cli.checkpoint.layout import CONFIG, INDEX
 from puma_cli.checkpoint.output_folder import write_json
-from puma_cli.errors import CheckpointError
+from puma_cli.errors import CheckpointError, OutputError
 from puma_cli.progress import SILENT, Reporter
-from puma_cli.pruning.plan import Move, PrunePlan
+from puma_cli.pruning.byte_copy import copy_jobs, unreadable
+from puma_cli.pruning.cast import cast_jobs
+from puma_cli.pruning.output_files import OutputFile, output_files
+from puma_cli.pruning.parallel import THREADS, Job, running
+from puma_cli.pruning.plan import PrunePlan
 
-# One shard is in memory at a time.
-SHARD_BYTES = 2_000_000_000
+_NO_LINK = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP}
+    | {errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+)
 
 
 def write_weights(
-    plan: PrunePlan, folder: Path, reporter: Reporter = SILENT, shard_bytes: int = SHARD_BYTES
-) -> None:
+    plan: PrunePlan,
+    folder: Path,
+    reporter: Reporter = SILENT,
+    *,
+    shard_bytes: int | None = None,
+    link: bool = False,
+) -> tuple[OutputFile, ...]:
     """Write the cut weights, their index if there are several files, and the config.
 
-    Tensors keep their dtype and bytes.
+    Every tensor that is not cast keeps its bytes, which are copied without being decoded. The
+    files are on the disk when this returns.
 
     Args:
-        folder: an existing folder.
-        shard_bytes: no file grows beyond this unless a single tensor does (>= 1).
+        folder: an existing folder without weights.
+        shard_bytes: see `output_files`.
+        link: give files that stay as they are a second name instead of a copy, where the file
+            system can. Such a file is then one with the parent's: a change to either is a change
+            to both.
+
+    Returns:
+        The files, in order.
 
     Raises:
-        CheckpointError: a tensor cannot be read.
-        OSError, safetensors.SafetensorError: the disk is full; `new_folder` says so.
+        CheckpointError: a parent's file cannot be read or changes meanwhile.
+        NumericError: a finite number would become infinite by a cast.
+        OSError: the disk is full; `new_folder` says so.
     """
-    from safetensors.torch import save_file
-
-    shards = list(_shards(plan.moves, shard_bytes))
-    weight_map: dict[str, str] = {}
-    for number, moves in reporter.track(enumerate(shards, 1), "write weights", total=len(shards)):
-        name = shard_name(number, len(shards))
-        save_file(_tensors(moves), folder / name, metadata={"format": "pt"})
-        _sync(folder / name)
-        weight_map.update((move.name, name) for move in moves)
-    if len(shards) > 1:
-        total = {"total_size": plan.bytes_after, "total_parameters": plan.parameters[1]}
-        write_json(folder / INDEX, {"metadata": total, "weight_map": weight_map})
+    stamps = {path: _stamp(path) for path in {move.entry.file: None for move in plan.moves}}
+    files = output_files(plan.moves, shard_bytes)
+    jobs: list[Job] = []
+    copied = False
+    for file in files:
+        target = folder / file.name
+        if link and file.whole is not None:
+            if _linked(file.whole, target):
+                continue
+            copied = True
+        jobs += _jobs(file, target)
+    if copied:
+        reporter.note("The file system makes no links to the parent's weights: copying them.")
+    with running(jobs, THREADS) as done:
+        for _ in reporter.track(done, "write weights", total=len(jobs)):
+            pass
+    _check_unchanged(stamps)
+    if len(files) > 1:
+        write_json(folder / INDEX, _index(files))
     write_json(folder / CONFIG, plan.config)
+    return files
 
 
-def _shards(moves: Sequence[Move], limit: int) -> Iterator[list[Move]]:
-    shard: list[Move] = []
-    size = 0
-    for move in moves:
-        if shard and size + move.entry.size > limit:
-            yield shard
-            shard, size = [], 0
-        shard.append(move)
-        size += move.entry.size
-    if shard:
-        yield shard
+def _jobs(file: OutputFile, target: Path) -> list[Job]:
+    """Make the file with its header and return what fills it; the last job to end completes it."""
+    with target.open("xb") as opened:
+        opened.write(file.header)
+    jobs: list[Job] = [*copy_jobs(file.ranges(target)), *cast_jobs(file.casts(target))]
+    completion = _Completion(target, file.size, len(jobs))
+    if not jobs:
+        completion.complete()
+    return [completion.after(job) for job in jobs]
 
 
-def _tensors(moves: Sequence[Move]) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
+class _Completion:
+    """Puts a file on the disk when the last of its jobs is done."""
 
-    tensors = {}
-    for file in dict.fromkeys(move.entry.file for move in moves):
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for move in moves:
-                    if move.entry.file == file:
-                        tensors[move.name] = opened.get_tensor(move.entry.name)
-        except (OSError, SafetensorError) as error:
+    def __init__(self, path: Path, size: int, jobs: int) -> None:
+        self.path = path
+        self.size = size
+        self._left = jobs
+        self._lock = Lock()
+
+    def after(self, job: Job) -> Job:
+        """Return a job that does `job` and, if it is the last, completes the file."""
+
+        def run(stop: Event) -> None:
+            job(stop)
+            if stop.is_set():
+                return
+            with self._lock:
+                self._left -= 1
+                last = not self._left
+            if last:
+                self.complete()
+
+        return run
+
+    def complete(self) -> None:
+        """Check the file's size and wait until it is on the disk.
+
+        Raises:
+            OutputError: bytes are missing or too many.
+        """
+        with self.path.open("rb") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != self.size:
+                raise OutputError(
+                    f"`{self.path.name}` has {found} bytes after writing, not {self.size}.",
+                    cause="The file system lost some, or another program writes there too.",
+                    hint="Choose another place with --output-dir.",
+                )
+            os.fsync(file.fileno())
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Give a file a second name; return False where the file system cannot."""
+    try:
+        # A hub snapshot's files are links into its cache, and a link to a link is no file.
+        os.link(source.resolve(), target)
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        if error.errno == errno.ENOENT:
+            raise unreadable(source, error) from error
+        raise
+    return True
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return status.st_size, status.st_mtime_ns
+
+
+def _check_unchanged(stamps: Mapping[Path, tuple[int, int]]) -> None:
+    for path, stamp in stamps.items():
+        found = None
+        with suppress(CheckpointError):
+            found = _stamp(path)
+        if found != stamp:
             raise CheckpointError(
-                f"The weights `{file}` cannot be read.",
-                cause=str(error),
-                hint="Download or copy the checkpoint again.",
-            ) from error
-    return tensors
+                f"The weights `{path}` {'changed' if found else 'vanished'} while they were read.",
+                cause="What was written may be a mixture of two versions.",
+                hint="Wait until nothing writes to the checkpoint, then run the command again.",
+            )
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _index(files: Sequence[OutputFile]) -> dict[str, object]:
+    moves = [(move, file.name) for file in files for move in file.moves]
+    totals = {
+        "total_size": sum(move.size for move, _ in moves),
+        "total_parameters": sum(move.entry.parameters for move, _ in moves),
+    }
+    return {"metadata": totals, "weight_map": {move.name: name for move, name in moves}}
