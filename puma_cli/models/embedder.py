@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from puma_cli.models.embedder_settings import (
     settings_for,
     write_embedder_settings,
 )
+from puma_cli.models.head import Head, read_head, write_head
+from puma_cli.models.head_file import BRIDGE
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
@@ -31,7 +34,7 @@ class Embedder:
     """A Qwen2-VL decoder read at the embed token.
 
     The embedding is the post-norm hidden state `norm(h[L])` of the last token (method of the paper,
-    section 3), L2-normalised where cosines are wanted.
+    section 3), mapped by the head where there is one, L2-normalised where cosines are wanted.
     """
 
     def __init__(
@@ -41,12 +44,14 @@ class Embedder:
         image_processor: Any,
         settings: EmbedderSettings,
         folder: Path | None = None,
+        head: Head | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.settings = settings
         self.folder = folder
+        self.head = head
         self.processor = Processor(
             tokenizer, image_processor, settings, positions=model.get_rope_index
         )
@@ -62,9 +67,14 @@ class Embedder:
         return len(self.decoder.layers)
 
     @property
-    def dimension(self) -> int:
-        """Length D of the embedding."""
+    def width(self) -> int:
+        """Length D of the decoder's states."""
         return int(self.decoder.embed_tokens.weight.shape[1])
+
+    @property
+    def dimension(self) -> int:
+        """Length of the embedding: that of the states, or what the head makes of them."""
+        return self.width if self.head is None else self.head.outputs
 
     @property
     def device(self) -> torch.device:
@@ -85,7 +95,18 @@ class Embedder:
         return self.model.get_image_features(batch.pixel_values, batch.image_grid, return_dict=True)
 
     def embed(self, batch: Batch, vision: Any = None) -> Tensor:
-        """Return un-normalised post-norm states at the embed token (B, D)."""
+        """Return un-normalised embeddings (B, D): the post-norm states, through the head if any."""
+        return self.apply_head(self.post_norm_states(batch, vision))
+
+    def apply_head(self, states: Tensor) -> Tensor:
+        """Map post-norm states (..., D) to embeddings; without a head they are the same."""
+        if self.head is None:
+            return states
+        mapped: Tensor = self.head(states)
+        return mapped
+
+    def post_norm_states(self, batch: Batch, vision: Any = None) -> Tensor:
+        """Return the post-norm states at the embed token (B, D), as plain transformers gives."""
         if vision is None:
             vision = self.vision_features(batch)
         out = self.model(
@@ -118,7 +139,7 @@ class Embedder:
         hooks = [layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
         hooks += [layer.register_forward_hook(keep_output) for layer in layers]
         try:
-            self.embed(batch)
+            self.post_norm_states(batch)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -169,11 +190,19 @@ class Embedder:
             chosen = order[start : start + batch_size]
             yield chosen, self.collate([inputs[index] for index in chosen]).to(self.device)
 
+    def to(self, device: torch.device) -> Embedder:
+        """Move the weights, the head's too, to `device`."""
+        self.model.to(device)
+        if self.head is not None:
+            self.head.to(device)
+        return self
+
     def save(self, folder: Path, dtype: str = "auto") -> None:
         """Write the checkpoint and all its side files into `folder`, which exists.
 
         Args:
-            dtype: number format of the weights; `auto` keeps that of the model in memory.
+            dtype: number format of the weights; `auto` keeps that of the model in memory. A head
+                stays in float32.
         """
         state = None
         if dtype != "auto":
@@ -186,14 +215,20 @@ class Embedder:
             self.model.save_pretrained(folder, state_dict=state)
             self.tokenizer.save_pretrained(folder)
             self.image_processor.save_pretrained(folder)
-        write_embedder_settings(self.settings, folder)
+        name = None
+        if self.head is not None:
+            name = self.settings.head or BRIDGE
+            write_head(self.head, folder / name)
+        settings = replace(self.settings, head=name, dimension=self.dimension)
+        write_embedder_settings(settings, folder)
 
 
 def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedder:
     """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.
 
     Raises:
-        CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen.
+        CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen;
+            the head does not fit.
     """
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
@@ -229,7 +264,10 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
         "longest_edge": settings.max_pixels,
     }
     check_prompt(tokenizer, settings, folder)
-    return Embedder(network.to(place).eval(), tokenizer, image_processor, settings, folder)
+    embedder = Embedder(network.eval(), tokenizer, image_processor, settings, folder)
+    if settings.head is not None:
+        embedder.head = read_head(folder, settings.head, embedder.width, settings.dimension)
+    return embedder.to(place)
 
 
 def _check_keys(folder: Path, report: dict[str, Any]) -> None:

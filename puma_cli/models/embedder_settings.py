@@ -6,8 +6,9 @@ Prompt, pixel limits and pooling are decided here once, for training, evaluation
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from puma_cli.checkpoint import layout
 from puma_cli.checkpoint.json_object import read_object
@@ -62,6 +63,8 @@ class EmbedderSettings:
         pooling: `last` reads the hidden state of the last real token.
         normalize: divide embeddings by their L2 norm.
         max_text_tokens: longer texts are cut (>= 1).
+        head: safetensors file of an affine map that makes embeddings of the post-norm states, or
+            None where these are the embeddings.
     """
 
     template: str
@@ -73,6 +76,7 @@ class EmbedderSettings:
     pooling: str = "last"
     normalize: bool = True
     max_text_tokens: int = 450
+    head: str | None = None
 
 
 def read_embedder_settings(folder: Path) -> EmbedderSettings:
@@ -95,7 +99,8 @@ def read_embedder_settings(folder: Path) -> EmbedderSettings:
         raise CheckpointError(f"{path} lacks a key.", cause=str(error)) from error
     for entry in fields(EmbedderSettings):
         value = getattr(settings, entry.name)
-        if type(value).__name__ != entry.type:  # annotations are strings here
+        kind = "None" if value is None else type(value).__name__
+        if kind not in str(entry.type).split(" | "):  # annotations are strings here
             raise CheckpointError(
                 f"{path} has {entry.name} {value!r}.",
                 cause=f"It takes a value of type {entry.type}.",
@@ -111,7 +116,11 @@ def read_embedder_settings(folder: Path) -> EmbedderSettings:
 
 def write_embedder_settings(settings: EmbedderSettings, folder: Path) -> None:
     """Write `embedder.json` into `folder`."""
-    text = json.dumps(asdict(settings), indent=2, ensure_ascii=False)
+    content = asdict(settings)
+    if settings.head is None:
+        # Earlier versions read such a folder too.
+        del content["head"]
+    text = json.dumps(content, indent=2, ensure_ascii=False)
     (folder / layout.EMBEDDER).write_text(text + "\n", encoding="utf-8")
 
 
@@ -136,10 +145,33 @@ def settings_for(folder: Path) -> EmbedderSettings:
     return EmbedderSettings(
         template=SUMMARY_TEMPLATE.replace("EMBED_TOKEN", token),
         embed_token=token,
-        dimension=int(config.get("text_config", config).get("hidden_size", 0)),
+        dimension=_width(config),
         min_pixels=pixels[0],
         max_pixels=pixels[1],
     )
+
+
+def drop_head(folder: Path) -> str | None:
+    """Make `embedder.json` of `folder` name no head; return the name of the one it named.
+
+    A head belongs to the layers that it was fitted after, so a further cut goes without.
+
+    Raises:
+        CheckpointError: `embedder.json` or `config.json` is broken.
+    """
+    if not has_embedder_settings(folder):
+        return None
+    settings = read_embedder_settings(folder)
+    if settings.head is None:
+        return None
+    width = _width(read_object(folder / layout.CONFIG))
+    write_embedder_settings(replace(settings, head=None, dimension=width), folder)
+    (folder / settings.head).unlink(missing_ok=True)
+    return settings.head
+
+
+def _width(config: dict[str, Any]) -> int:
+    return int(config.get("text_config", config).get("hidden_size", 0))
 
 
 def _pixel_limits(folder: Path) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import MODALITIES
@@ -55,18 +55,26 @@ class DepthEncoder:
     ) -> Tensor:
         """Return L2-normalised norm(h[k]) for k = 0 to L, (N, L + 1, D), on the CPU.
 
+        At L, the vectors are the model's own: after its head, where it has one. Where the head
+        changes the length, the shorter vectors are filled up with zeros.
+
         Raises:
             DataError: this would take more memory than is reasonable.
             NumericError: a layer's output is not finite.
         """
-        depths, width = self.embedder.depth + 1, self.embedder.dimension
-        dtype = storage(len(inputs) * depths * width)
-        out = torch.empty(len(inputs), depths, width, dtype=dtype)
+        depths, width = self.embedder.depth + 1, self.embedder.width
+        longest = max(width, self.embedder.dimension)
+        dtype = storage(len(inputs) * depths * longest)
+        out = torch.zeros(len(inputs), depths, longest, dtype=dtype)
         for chosen, batch in self.embedder.batches(inputs, batch_size, reporter, label):
             states = self.embedder.hidden_states(batch)
             self._measure([inputs[place].modality for place in chosen], states)
-            vectors = normalize(self.embedder.read_out(states).float(), dim=-1)
-            out[chosen] = vectors.transpose(0, 1).to("cpu", dtype)
+            read = self.embedder.read_out(states)
+            vectors = normalize(read.float(), dim=-1)
+            out[chosen, :, :width] = vectors.transpose(0, 1).to("cpu", dtype)
+            if self.embedder.head is not None:
+                own = normalize(self.embedder.apply_head(read[-1]), dim=-1)
+                out[chosen, -1] = pad(own, (0, longest - own.shape[1])).to("cpu", dtype)
         return out
 
     def _measure(self, modalities: Sequence[str], states: Tensor) -> None:

@@ -1,0 +1,53 @@
+"""The file of a head: an affine map after the final norm, named in `embedder.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from puma_cli.checkpoint.layout import EMBEDDER
+from puma_cli.checkpoint.safetensors_header import read_header
+from puma_cli.errors import CheckpointError
+
+BRIDGE = "bridge.safetensors"
+WEIGHT, BIAS = "weight", "bias"
+
+
+def head_path(folder: Path, name: str) -> Path:
+    """Return the path of the head that `embedder.json` of `folder` names.
+
+    Raises:
+        CheckpointError: it is not the name of a safetensors file in the folder itself.
+    """
+    if Path(name).name != name or not name.endswith(".safetensors"):
+        raise CheckpointError(
+            f"{folder / EMBEDDER} names the head {name!r}.",
+            cause="A head is a plain safetensors file beside the weights.",
+        )
+    path = folder / name
+    if not path.is_file():
+        raise CheckpointError(
+            f"The head {path} is missing.",
+            cause=f"{EMBEDDER} names it: without it the model gives other vectors.",
+            hint="Copy the checkpoint again, or cut it again with `puma prune --bridge`.",
+        )
+    return path
+
+
+def head_shape(folder: Path, name: str) -> tuple[int, int]:
+    """Return the lengths (D, D_t) of the vectors that a head takes and gives, from its header.
+
+    Raises:
+        CheckpointError: the file is missing, broken or holds something else.
+    """
+    path = head_path(folder, name)
+    found = {key: (entry.dtype, entry.shape) for key, entry in read_header(path).tensors.items()}
+    shape = found.get(WEIGHT, ("", ()))[1]
+    if len(shape) != 2 or found != {WEIGHT: ("F32", shape), BIAS: ("F32", shape[1:])}:
+        held = ", ".join(f"{key} {dtype} {list(size)}" for key, (dtype, size) in found.items())
+        raise CheckpointError(
+            f"{path} is no head.",
+            cause=f"It should hold {WEIGHT} F32 [D, D_t] and {BIAS} F32 [D_t]; it holds "
+            f"{held or 'nothing'}.",
+            hint="Cut the model again with `puma prune --bridge`.",
+        )
+    return int(shape[0]), int(shape[1])
