@@ -9,6 +9,7 @@ from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.checkpoint.provenance import Provenance
 from puma_cli.checkpoint.safetensors_header import checkpoint_headers
 from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
+from puma_cli.models.usage import usage_of
 from puma_cli.report.numbers import count
 
 
@@ -40,6 +41,7 @@ def write_student_card(
         settings.output_dir.name,
         summary=f"A multimodal embedder, {start}, trained by puma{teacher}.",
         facts=facts,
+        usage=usage_of(folder),
     )
 
 

@@ -124,7 +124,7 @@ def _prepare(
             hint="Start it as `puma distill ...`, without a launcher.",
         )
     student = _student(settings, data, queries, output)
-    student.model.to(device)
+    student.to(device)
     set_seed(settings.seed)
     teacher = None
     if objective.needs_teacher:

@@ -20,7 +20,7 @@ from puma_cli.losses import (
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Un-normalised post-norm states of a batch's queries and candidates, each (B, D)."""
+    """Un-normalised embeddings of a batch's queries and candidates, each (B, D)."""
 
     queries: Tensor
     candidates: Tensor

@@ -24,7 +24,8 @@ class Pair:
     With adapters and a student whose layers are the teacher's own, the teacher's weights serve both
     (`shared`): the student is the teacher cut to `kept`, adapters on; the teacher is the full
     depth, adapters off. Otherwise the student has its own copy of what it trains, and the vision
-    tower and embedding table are shared wherever they are frozen and equal.
+    tower and embedding table are shared wherever they are frozen and equal. A student's head is
+    its own in every case, and always trains with it.
 
     Args:
         student: the student as a model of its own.
@@ -51,7 +52,16 @@ class Pair:
             and lora.rank > 0
             and same_weights(student, teacher, kept)
         )
-        self.embedder = teacher if self.shared and teacher is not None else student
+        self.embedder = student
+        if self.shared and teacher is not None:
+            # The teacher's network, but the student's prompt and head.
+            self.embedder = Embedder(
+                teacher.model,
+                student.tokenizer,
+                student.image_processor,
+                student.settings,
+                head=student.head,
+            )
         self.kept = list(kept) if self.shared and kept else list(range(self.embedder.depth))
         self._same_vision = self.shared
         _freeze(self.embedder, lora, train)
@@ -59,16 +69,22 @@ class Pair:
         if lora.rank > 0:
             with self.embedder.layers(self.kept):
                 self._adapters = _add_adapters(self.embedder.model, lora)
+        if teacher is not None and teacher.head is not None:
+            teacher.head.requires_grad_(False)
         if teacher is not None and not self.shared:
             teacher.model.requires_grad_(False)
             if train.freeze_vision or lora.rank > 0:
                 self._same_vision = _share_frozen(student, teacher)
 
+        self._module: nn.Module = self.embedder.model
+        if self.embedder.head is not None:
+            parts = {"network": self.embedder.model, "head": self.embedder.head}
+            self._module = nn.ModuleDict(parts)
+
     @property
     def model(self) -> nn.Module:
         """The module whose parameters with gradient are trained."""
-        module: nn.Module = self.embedder.model
-        return module
+        return self._module
 
     @contextmanager
     def student(self) -> Iterator[Embedder]:
@@ -79,7 +95,7 @@ class Pair:
     def embed(
         self, queries: Batch, candidates: Batch, with_teacher: bool
     ) -> tuple[Embeddings, Embeddings | None]:
-        """Return the student's states of both sides, and the teacher's without gradient."""
+        """Return the student's embeddings of both sides, and the teacher's without gradient."""
         ours, theirs = [], []
         for batch in (queries, candidates):
             vision = self.embedder.vision_features(batch)
@@ -102,7 +118,7 @@ class Pair:
                     self.teacher.model.train()
 
     def state(self) -> dict[str, Tensor]:
-        """Return the student's weights under stock names, adapters merged in."""
+        """Return the student network's weights under stock names, adapters merged in."""
         with self.student() as student:
             return merged_state(student.model)
 
@@ -116,7 +132,8 @@ class Pair:
         state = {name: value.detach().cpu() for name, value in self.state().items()}
         model.load_state_dict(state, strict=True, assign=True)
         source = self.embedder
-        return Embedder(model, source.tokenizer, source.image_processor, source.settings)
+        head = None if source.head is None else copy.deepcopy(source.head).cpu()
+        return Embedder(model, source.tokenizer, source.image_processor, source.settings, head=head)
 
 
 def merged_state(model: nn.Module) -> dict[str, Tensor]:
@@ -157,6 +174,8 @@ def same_weights(student: Embedder, teacher: Embedder, kept: Sequence[int]) -> b
 def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> None:
     model = embedder.model
     model.requires_grad_(lora.rank == 0)
+    if embedder.head is not None:
+        embedder.head.requires_grad_(True)
     if train.freeze_vision:
         model.visual.requires_grad_(False)
     if not train.train_embeddings:
