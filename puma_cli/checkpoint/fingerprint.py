@@ -8,7 +8,8 @@ from io import FileIO
 from pathlib import Path
 
 from puma_cli.checkpoint.layout import CONFIG, EMBEDDER, LAYOUT, PROVENANCE
-from puma_cli.checkpoint.safetensors_header import TensorEntry, read_header, weight_files
+from puma_cli.checkpoint.safetensors_header import TensorEntry, read_header
+from puma_cli.checkpoint.shard_index import weight_files
 
 SAMPLED = "sampled-sha256"
 FULL = "sha256"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from puma_cli.checkpoint import kinds
 from puma_cli.checkpoint.layout import CONFIG, DOWNLOADED, LAYOUT
-from puma_cli.checkpoint.safetensors_header import weight_files
+from puma_cli.checkpoint.shard_index import weight_files
 from puma_cli.errors import CheckpointError
 from puma_cli.progress import SILENT, Reporter
 

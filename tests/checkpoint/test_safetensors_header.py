@@ -22,6 +22,11 @@ def write_raw(path: Path, header: object, data: bytes) -> Path:
     return path
 
 
+def entry(**changes: object) -> dict[str, dict[str, object]]:
+    """Return the header of one float, with changes."""
+    return {"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], **changes}}
+
+
 def test_the_header_agrees_with_the_reference_reader(base_weights: Path) -> None:
     path = base_weights / "model.safetensors"
     header = read_header(path)
@@ -60,7 +65,27 @@ def test_truncation_is_named_with_the_file(weights_copy: Path) -> None:
         ({"x": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678", "starts at"),
         ({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"12345", "should have"),
         ({"x": {"dtype": "Q7", "shape": [1], "data_offsets": [0, 4]}}, b"1234", "unreadable"),
-        ({"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}, b"", "cannot take"),
+        ({"x": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}, b"", "unreadable"),
+        (entry(dtype=["F32"]), b"1234", "unreadable"),
+        (entry(shape=[True]), b"1234", "unreadable"),
+        (entry(shape=[1.0]), b"1234", "unreadable"),
+        (entry(shape=["1"]), b"1234", "unreadable"),
+        (entry(shape=None), b"1234", "unreadable"),
+        (entry(shape=[1] * 65), b"1234", "unreadable"),
+        (entry(shape=[2**62, 2**62, 0], data_offsets=[0, 0]), b"", "unreadable"),
+        (entry(shape=[2**64, 0], data_offsets=[0, 0]), b"", "unreadable"),
+        (entry(shape=[2**62, 2**62]), b"1234", "cannot take"),
+        (entry(data_offsets=[0, 4, 4]), b"1234", "unreadable"),
+        (entry(data_offsets=[4, 0]), b"1234", "cannot take"),
+        (entry(data_offsets=[0, 10**30]), b"1234", "unreadable"),
+        (entry(more=1), b"1234", "unreadable"),
+        ({**entry(), "y": entry()["x"]}, b"1234", "starts at"),
+        ({**entry(), "__metadata__": {"format": 1}}, b"1234", "from text to text"),
+        ({**entry(), "__metadata__": ["pt"]}, b"1234", "from text to text"),
+        (b' {"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"1234", "not start"),
+        (b'{"x":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}}', b"1234", "twice"),
+        (b'{"x":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', b"1234", "NaN"),
+        (b'{"x":' * 50_000, b"", "nested too deeply"),
         ({"x": 3}, b"", "unreadable"),
     ],
 )
@@ -100,13 +125,61 @@ def test_an_index_that_lies_or_leaves_the_folder_is_refused(tmp_path: Path) -> N
     index.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=r"no\.such\.weight"):
         checkpoint_headers(folder)
-    content["weight_map"] = {name: "../other.safetensors"}
-    index.write_text(json.dumps(content))
-    with pytest.raises(CheckpointError, match="not a plain file"):
-        checkpoint_headers(folder)
     index.write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint_headers(folder)
+    del content["weight_map"]["no.such.weight"]
+    names = list(content["weight_map"])
+    twin = next(
+        a
+        for a in names
+        if [content["weight_map"][b] for b in names].count(content["weight_map"][a]) > 1
+    )
+    kept = {a: file for a, file in content["weight_map"].items() if a != twin}
+    index.write_text(json.dumps({"weight_map": kept}))
+    with pytest.raises(CheckpointError, match=f"holds `{twin}`, of which its index says nothing"):
+        checkpoint_headers(folder)
+    kept = {a: file for a, file in content["weight_map"].items() if file != shard}
+    index.write_text(json.dumps({"weight_map": kept}))
+    with pytest.raises(CheckpointError, match=f"says nothing of its shard `{shard}`"):
+        checkpoint_headers(folder)
+    (folder / shard).unlink()
+    assert name not in checkpoint_headers(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../other.safetensors",
+        "/etc/other.safetensors",
+        "a/b.safetensors",
+        "a\\b.safetensors",
+        "c:x.safetensors",
+        ".hidden.safetensors",
+        "..",
+        "",
+        "config.json",
+        "model.safetensors\0",
+        "a\n.safetensors",
+        7,
+        None,
+        ["model.safetensors"],
+    ],
+)
+def test_an_index_names_safetensors_files_beside_it_only(weights_copy: Path, name: object) -> None:
+    (weights_copy / "model.safetensors").rename(weights_copy / "other.safetensors")
+    index = weights_copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"norm.weight": name}}))
+    with pytest.raises(CheckpointError, match="not a plain file"):
+        checkpoint_headers(weights_copy)
+
+
+@pytest.mark.parametrize("content", [{}, {"weight_map": {}}, {"weight_map": []}, []])
+def test_an_index_without_a_map_is_refused(weights_copy: Path, content: object) -> None:
+    (weights_copy / "model.safetensors").rename(weights_copy / "other.safetensors")
+    (weights_copy / "model.safetensors.index.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError):
+        checkpoint_headers(weights_copy)
 
 
 def test_pickled_weights_are_refused_by_name(tmp_path: Path) -> None:

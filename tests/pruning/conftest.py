@@ -18,7 +18,7 @@ from transformers import (
     Qwen2VLForConditionalGeneration,
 )
 
-from puma_cli.checkpoint.safetensors_header import weight_files
+from puma_cli.checkpoint.shard_index import weight_files
 
 FORMS = ("base", "half", "sharded", "untied", "tied", "flat", "stock", "newer")
 
