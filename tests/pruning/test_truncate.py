@@ -1,36 +1,103 @@
-"""The weights that stay are written bit by bit, in one file or several."""
+"""The weights that stay are written bit by bit, whatever the files, the links and the disk do."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
-from puma_cli.pruning.plan import make_plan
+from puma_cli.checkpoint.output_folder import new_folder
+from puma_cli.checkpoint.safetensors_header import weight_files
+from puma_cli.errors import CheckpointError, NumericError, OutputError
+from puma_cli.progress import Reporter
+from puma_cli.pruning import byte_copy, truncate
+from puma_cli.pruning.plan import PrunePlan, make_plan
 from puma_cli.pruning.truncate import write_weights
 from tests.pruning.conftest import weights_of
 
+T = TypeVar("T")
 
-def test_kept_tensors_are_the_parents_bit_by_bit(parent: Path, tmp_path: Path) -> None:
+
+class Acting(Reporter):
+    """Calls `act` when the pieces of the weights are done."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.totals: list[int | None] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        self.totals.append(total)
+        yield from items
+        self.act()
+
+    def act(self) -> None:
+        """Do nothing."""
+
+
+def refuse_links(code: int) -> object:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return link
+
+
+@pytest.fixture
+def sharded(parents: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the sharded parent that a test may spoil."""
+    return Path(shutil.copytree(parents["sharded"], tmp_path / "parent"))
+
+
+@pytest.fixture
+def whole_plan(sharded: Path) -> PrunePlan:
+    """A plan that keeps all layers, so that every file stays as it is."""
+    return make_plan(sharded, range(4))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An empty folder to write to."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def test_kept_tensors_are_the_parents_bit_by_bit(parent: Path, out: Path) -> None:
     plan = make_plan(parent, (0, 2))
-    write_weights(plan, tmp_path)
-    before, after = weights_of(parent), weights_of(tmp_path)
+    write_weights(plan, out)
+    before, after = weights_of(parent), weights_of(out)
     assert set(after) == {move.name for move in plan.moves}
     for move in plan.moves:
         old = before[move.entry.name]
         assert after[move.name].dtype == old.dtype
         assert torch.equal(after[move.name], old)
-    assert json.loads((tmp_path / "config.json").read_text()) == plan.config
+    assert json.loads((out / "config.json").read_text()) == plan.config
 
 
-def test_half_precision_stays_half_precision(parents: dict[str, Path], tmp_path: Path) -> None:
-    write_weights(make_plan(parents["half"], (0,)), tmp_path)
-    assert {t.dtype for t in weights_of(tmp_path).values()} == {torch.float16}
+def test_without_a_size_files_follow_the_parents(sharded: Path, out: Path) -> None:
+    plan = make_plan(sharded, (0, 1))
+    files = write_weights(plan, out)
+    assert len(files) == len(plan.files) > 1
+    for number, (name, file) in enumerate(zip(plan.files, files, strict=True), 1):
+        assert file.name == f"model-{number:05d}-of-{len(files):05d}.safetensors"
+        assert {move.entry.file.name for move in file.moves} == {name}
 
 
-def test_shards_hold_the_same_under_an_index(parents: dict[str, Path], tmp_path: Path) -> None:
-    plan = make_plan(parents["sharded"], (0, 1))
+def test_shards_hold_the_same_under_an_index(sharded: Path, tmp_path: Path) -> None:
+    plan = make_plan(sharded, (0, 1))
     for name, limit in (("one", 10**9), ("many", 40_000)):
         (tmp_path / name).mkdir()
         write_weights(plan, tmp_path / name, shard_bytes=limit)
@@ -39,7 +106,188 @@ def test_shards_hold_the_same_under_an_index(parents: dict[str, Path], tmp_path:
     assert shards[0].name == f"model-00001-of-{len(shards):05d}.safetensors"
     index = json.loads((tmp_path / "many" / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == plan.bytes_after
+    assert index["metadata"]["total_parameters"] == plan.parameters[1]
     one, many = weights_of(tmp_path / "one"), weights_of(tmp_path / "many")
     assert set(one) == set(many) == set(index["weight_map"])
     assert all(torch.equal(one[key], many[key]) for key in one)
     assert not (tmp_path / "one" / "model.safetensors.index.json").exists()
+
+
+def test_a_cast_is_torchs_and_leaves_other_dtypes(sharded: Path, out: Path) -> None:
+    plan = make_plan(sharded, (0, 3))
+    moves = tuple(replace(m, dtype="BF16") if n % 2 else m for n, m in enumerate(plan.moves))
+    write_weights(replace(plan, moves=moves), out)
+    before, after = weights_of(sharded), weights_of(out)
+    dtypes = {"F32": torch.float32, "BF16": torch.bfloat16}
+    for move in moves:
+        assert torch.equal(after[move.name], before[move.entry.name].to(dtypes[move.dtype]))
+
+
+def test_a_cast_that_overflows_is_refused(sharded: Path, out: Path) -> None:
+    plan = make_plan(sharded, (0, 3))
+    file = plan.moves[-1].entry.file
+    tensors = {n: torch.full_like(t, 1e6) for n, t in weights_of(sharded).items()}
+    entries = {move.entry.name for move in make_plan(sharded, range(4)).moves}
+    names = {m.entry.name for m in make_plan(sharded, range(4)).moves if m.entry.file == file}
+    save_file({n: tensors[n] for n in names & entries}, file)
+    plan = make_plan(sharded, (0, 3))
+    moves = tuple(replace(move, dtype="F16") for move in plan.moves)
+    with pytest.raises(NumericError, match="holds 1e\\+06, which F16 cannot"):
+        write_weights(replace(plan, moves=moves), out)
+
+
+def test_files_that_stay_are_linked_on_request(whole_plan: PrunePlan, out: Path) -> None:
+    write_weights(whole_plan, out, link=True)
+    parents = weight_files(whole_plan.folder)
+    assert len(parents) > 1
+    for parent, child in zip(parents, weight_files(out), strict=True):
+        assert parent.samefile(child)
+
+
+def test_a_partly_kept_file_is_copied_beside_linked_ones(sharded: Path, out: Path) -> None:
+    plan = make_plan(sharded, (0, 1))
+    files = write_weights(plan, out, link=True)
+    linked = [(out / file.name).stat().st_nlink > 1 for file in files]
+    assert linked == [file.whole is not None for file in files]
+    assert True in linked
+    assert False in linked
+
+
+def test_a_hub_snapshot_is_linked_to_its_files(
+    parents: dict[str, Path], out: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "models--some--model"
+    snapshot = Path(shutil.copytree(parents["sharded"], cache / "snapshots" / ("0" * 40)))
+    (cache / "blobs").mkdir()
+    for number, file in enumerate(weight_files(snapshot)):
+        file.rename(cache / "blobs" / str(number))
+        file.symlink_to(Path("../../blobs") / str(number))
+    write_weights(make_plan(snapshot, range(4)), out, link=True)
+    for file in weight_files(out):
+        assert not file.is_symlink()
+        assert file.stat().st_nlink == 2
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP])
+def test_where_links_cannot_be_made_files_are_copied(
+    whole_plan: PrunePlan, out: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(os, "link", refuse_links(code))
+    reporter = Acting()
+    write_weights(whole_plan, out, reporter, link=True)
+    assert len(reporter.notes) == 1
+    assert "copying them" in reporter.notes[0]
+    for parent, child in zip(weight_files(whole_plan.folder), weight_files(out), strict=True):
+        assert child.read_bytes() == parent.read_bytes()
+        assert child.stat().st_nlink == 1
+
+
+def test_without_the_kernels_help_the_result_is_the_same(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(sharded, (1, 3))
+    for name in ("kernel", "plain"):
+        (tmp_path / name).mkdir()
+        write_weights(plan, tmp_path / name)
+        monkeypatch.delattr(os, "copy_file_range", raising=False)
+    for file in (tmp_path / "kernel").iterdir():
+        assert (tmp_path / "plain" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_files_get_the_permissions_of_any_other(whole_plan: PrunePlan, out: Path) -> None:
+    for file in weight_files(whole_plan.folder):
+        file.chmod(0o600)
+    write_weights(whole_plan, out)
+    (out / "plain.txt").touch()
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
+
+
+def test_progress_counts_every_job(sharded: Path, out: Path) -> None:
+    reporter = Acting()
+    files = write_weights(make_plan(sharded, (0, 2)), out, reporter)
+    assert reporter.totals == [len(files)]  # small files are one job each
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_stops_every_thread_and_leaves_nothing(
+    sharded: Path,
+    tmp_path: Path,
+    error: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stopping(Reporter):
+        def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+            assert total is not None
+            assert total > 10
+            yield next(iter(items))
+            raise error
+
+    monkeypatch.setattr(byte_copy, "CHUNK_BYTES", 5_000)
+
+    def run() -> None:
+        with new_folder(tmp_path / "cut") as folder:
+            write_weights(make_plan(sharded, (0, 2)), folder, Stopping())
+
+    with pytest.raises(error):
+        run()
+    assert [path.name for path in tmp_path.iterdir()] == ["parent"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("puma")]
+
+
+@pytest.mark.parametrize(("harm", "word"), [("touch", "changed"), ("unlink", "vanished")])
+def test_a_source_that_changes_meanwhile_is_named(
+    sharded: Path, out: Path, harm: str, word: str
+) -> None:
+    victim = weight_files(sharded)[0]
+
+    class Harming(Acting):
+        def act(self) -> None:
+            if harm == "touch":
+                os.utime(victim, ns=(1, 1))
+            else:
+                victim.unlink()
+
+    with pytest.raises(CheckpointError) as caught:
+        write_weights(make_plan(sharded, (0, 2)), out, Harming())
+    assert f"{word} while they were read" in caught.value.problem
+    assert caught.value.hint
+
+
+def test_a_source_that_is_gone_before_is_named(sharded: Path, out: Path) -> None:
+    plan = make_plan(sharded, (0, 2))
+    weight_files(sharded)[0].unlink()
+    with pytest.raises(CheckpointError, match="No such file"):
+        write_weights(plan, out)
+
+
+def test_a_disk_that_fills_is_named_and_nothing_stays(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", fill, raising=False)
+    with pytest.raises(OutputError, match="disk is full"), new_folder(tmp_path / "cut") as folder:
+        write_weights(make_plan(sharded, (0, 2)), folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["parent"]
+
+
+def test_a_file_of_another_size_than_planned_is_no_success(
+    sharded: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(truncate, "copy_jobs", lambda ranges: [])
+    with pytest.raises(OutputError, match="bytes after writing"):
+        write_weights(make_plan(sharded, (0, 2)), out)
+
+
+def test_without_a_cast_torch_is_never_imported(sharded: Path, out: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from puma_cli.pruning.plan import make_plan\n"
+        "from puma_cli.pruning.truncate import write_weights\n"
+        "write_weights(make_plan(Path(sys.argv[1]), (0, 1)), Path(sys.argv[2]))\n"
+        "sys.exit(bool({'torch', 'transformers', 'numpy', 'safetensors'} & set(sys.modules)))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(sharded), str(out)], check=True)
+    assert weight_files(out)
