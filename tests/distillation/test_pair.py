@@ -11,6 +11,7 @@ from puma_cli.config.settings import LoraSettings, TrainSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.head import Head
 from puma_cli.models.processing import Batch
 
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
@@ -53,7 +54,7 @@ def test_one_copy_computes_exactly_what_two_do(
 ) -> None:
     teacher = load(tiny_checkpoint, "cpu")
     pair = Pair(cut(tiny_checkpoint, kept), teacher, kept, LORA, TrainSettings())
-    assert pair.shared and pair.embedder is teacher
+    assert pair.shared and pair.embedder.model is teacher.model
     alone, student = load(tiny_checkpoint, "cpu"), cut(tiny_checkpoint, kept)
     with torch.no_grad():
         ours, theirs = pair.embed(*batches, with_teacher=True)
@@ -155,3 +156,60 @@ def test_a_student_with_other_weights_gets_a_copy_of_its_own(tiny_checkpoint: Pa
         student.decoder.norm.weight.add_(0.1)
     pair = Pair(student, load(tiny_checkpoint, "cpu"), [0, 1], LORA, TrainSettings())
     assert not pair.shared and pair.embedder is student
+
+
+def random_head(seed: int) -> Head:
+    generator = torch.Generator().manual_seed(seed)
+    return Head(torch.randn(32, 32, generator=generator), torch.randn(32, generator=generator))
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_head_is_the_students_alone_and_trains_with_it(
+    tiny_checkpoint: Path, batches: tuple[Batch, Batch], rank: int
+) -> None:
+    teacher, student = load(tiny_checkpoint, "cpu"), cut(tiny_checkpoint, [0, 1])
+    plain, alone = cut(tiny_checkpoint, [0, 1]), load(tiny_checkpoint, "cpu")
+    head = student.head = random_head(1)
+    lora = LORA if rank else LoraSettings(rank=0)
+    pair = Pair(student, teacher, [0, 1], lora, TrainSettings())
+    assert pair.shared == bool(rank)
+    ours, theirs = pair.embed(*batches, with_teacher=True)
+    assert theirs is not None
+    with torch.no_grad():
+        expected = plain.embed(batches[0]) @ head.weight + head.bias
+        torch.testing.assert_close(ours.queries, expected)
+        assert torch.equal(theirs.queries, alone.embed(batches[0]))
+        # Also where the student is looked at as an embedder: in validation.
+        with pair.student() as found:
+            assert found.dimension == 32
+            torch.testing.assert_close(found.embed(batches[0]), expected)
+    trained = {name for name, value in pair.model.named_parameters() if value.requires_grad}
+    assert {"head.weight", "head.bias"} < trained
+    (ours.queries.sum() + ours.candidates.sum()).backward()
+    assert head.weight.grad is not None and head.bias.grad is not None
+    assert head.weight.grad.abs().sum() > 0
+    exported = pair.export()
+    assert exported.head is not None and exported.head is not head
+    with torch.no_grad():
+        torch.testing.assert_close(exported.embed(batches[0]), expected)
+        head.weight.zero_()
+        torch.testing.assert_close(exported.embed(batches[0]), expected)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_teachers_own_head_teaches_and_stays(
+    tiny_checkpoint: Path, batches: tuple[Batch, Batch], rank: int
+) -> None:
+    teacher, alone = load(tiny_checkpoint, "cpu"), load(tiny_checkpoint, "cpu")
+    teacher.head = alone.head = random_head(2)
+    lora = LORA if rank else LoraSettings(rank=0)
+    pair = Pair(cut(tiny_checkpoint, [0, 1]), teacher, [0, 1], lora, TrainSettings())
+    ours, theirs = pair.embed(*batches, with_teacher=True)
+    assert theirs is not None
+    with torch.no_grad():
+        assert torch.equal(theirs.candidates, alone.embed(batches[1]))
+        plain = cut(tiny_checkpoint, [0, 1]).embed(batches[1])
+        torch.testing.assert_close(ours.candidates, plain)
+    assert not any("head" in name for name, _ in pair.model.named_parameters())
+    assert not teacher.head.weight.requires_grad
+    assert pair.export().head is None

@@ -10,11 +10,12 @@ import torch
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import DataError, NumericError
 from puma_cli.evaluation.evaluate import evaluate_embedder
-from puma_cli.models.embedder import Embedder
+from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
 from puma_cli.profiling.profile import TaskReadout
 from puma_cli.profiling.readout import DepthEncoder, read_out_depths, storage
 from puma_cli.profiling.similarity import LayerSimilarity
+from tests.headed import add_head
 
 Measured = tuple[tuple[TaskReadout, ...], tuple[LayerSimilarity, ...], bool]
 
@@ -72,6 +73,21 @@ def test_vectors_are_the_read_out_of_each_depth(embedder: Embedder) -> None:
     assert vectors.shape == (3, embedder.depth + 1, embedder.dimension)
     assert torch.allclose(vectors.norm(dim=-1), torch.ones(vectors.shape[:2]), atol=1e-5)
     assert torch.allclose(vectors[:, -1], embedder.encode(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize("outputs", [32, 20, 50])
+def test_a_head_counts_at_full_depth_alone(
+    tiny_checkpoint: Path, embedder: Embedder, tmp_path: Path, outputs: int
+) -> None:
+    inputs = [Input(text="red"), Input(text="a long text about green"), Input(text="blue")]
+    headed = load(add_head(tiny_checkpoint, tmp_path / "headed", outputs), "cpu")
+    plain = DepthEncoder(embedder, "query").encode(inputs, batch_size=2)
+    vectors = DepthEncoder(headed, "query").encode(inputs, batch_size=2)
+    assert vectors.shape == (3, embedder.depth + 1, max(32, outputs))
+    assert torch.equal(vectors[:, :-1, :32], plain[:, :-1])
+    torch.testing.assert_close(vectors[:, -1, :outputs], headed.encode(inputs))
+    # Filled up with zeros, which no cosine sees.
+    assert not vectors[:, :-1, 32:].any() and not vectors[:, -1, outputs:].any()
 
 
 def test_training_mode_is_restored(embedder: Embedder, data_folder: Path) -> None:
