@@ -8,12 +8,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from puma_cli.checkpoint import drafts
 from puma_cli.checkpoint.layout import LAYOUT, PROVENANCE
 from puma_cli.errors import NumericError, OutputError, PumaError
+from puma_cli.report.numbers import size_on_disk
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -26,7 +28,8 @@ def new_folder(
     """Give a temporary sibling of `path` to write in, and rename it into place on success.
 
     On any failure, an interruption included, the temporary folder is removed and `path` is as it
-    was before.
+    was before. What runs that were killed left for the same `path` is removed first, and a result
+    that one of them was about to replace is back under its name.
 
     Args:
         path: the final folder; absent or empty, unless `overwrite`.
@@ -40,24 +43,21 @@ def new_folder(
     spared = tuple(inputs)
     check_free(path, overwrite, spared)
     created = _make_parents(target.parent)
-    draft = target.parent / f".{target.name}.partial-{secrets.token_hex(4)}"
     done = False
     try:
-        with explained_writes(path):
-            _make(draft, path)
+        drafts.clean_up(target)
+        check_free(path, overwrite, spared)
+        with explained_writes(path), _draft(path, target) as draft:
             yield draft
             open_permissions(draft)
-            _sync_folder(draft)
+            drafts.sync(draft)
             check_free(path, overwrite, spared)
-            _put_in_place(draft, target)
-            _sync_folder(target.parent)
+            drafts.put_in_place(draft, target)
             done = True
     finally:
-        if not done:
-            shutil.rmtree(draft, ignore_errors=True)
-            for parent in created:
-                with suppress(OSError):
-                    parent.rmdir()
+        for parent in created if not done else ():
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def check_free(
@@ -101,6 +101,25 @@ def check_free(
             f"The output folder `{path}` was not written by puma, so it is not overwritten.",
             cause=f"It holds no {PROVENANCE}.",
             hint="Choose another --output-dir, or remove that folder yourself.",
+        )
+
+
+def check_space(path: str | Path, needed: int) -> None:
+    """Raise OutputError unless the disk that `path` is or will be on has room for a result.
+
+    Args:
+        needed: the size of the result in bytes (>= 0).
+    """
+    place = Path(path).resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OutputError(
+            f"`{path}` will not fit its disk: it needs {size_on_disk(needed)}, and "
+            f"{size_on_disk(free)} are free.",
+            cause=f"{needed} bytes against {free}.",
+            hint="Free some space, or choose another disk with --output-dir.",
         )
 
 
@@ -179,47 +198,27 @@ def _make_parents(folder: Path) -> list[Path]:
     return made
 
 
-def _make(draft: Path, path: str | Path) -> None:
-    try:
-        draft.mkdir()
-    except OSError as error:
-        if error.errno in _FULL:
-            raise
-        # Names that are too long, file systems that take no folders: all the user's to mend.
-        raise _not_writable(path, error) from error
-
-
-def _put_in_place(draft: Path, target: Path) -> None:
-    """Rename `draft` to `target`; an old `target` goes only after the new one stands."""
-    if not target.exists():
-        draft.rename(target)
-        return
-    old = target.parent / f".{target.name}.old-{secrets.token_hex(4)}"
-    target.rename(old)
-    try:
-        draft.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+@contextmanager
+def _draft(path: str | Path, target: Path) -> Iterator[Path]:
+    """Give a draft of `target`; a place that takes none is the user's to mend."""
+    with ExitStack() as stack:
+        try:
+            draft = stack.enter_context(drafts.draft_of(target))
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            # Names that are too long, file systems that take no folders.
+            raise _not_writable(path, error) from error
+        yield draft
 
 
 def open_permissions(folder: Path) -> None:
     """Give weight files the permissions of any other file: safetensors writes mode 0600."""
     mode = folder.stat().st_mode & 0o666
     for file in folder.rglob("*.safetensors"):
-        if not file.is_symlink():
+        # A file with other names is its owner's, who may have linked it in.
+        if not file.is_symlink() and file.stat().st_nlink == 1:
             file.chmod(mode)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Ask the system to put the folder's entries on the disk, where it can be asked."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _concerns(error: OSError, target: Path) -> bool:
