@@ -131,6 +131,8 @@ def qwen2_5_omni(layers: int) -> dict[str, Any]:
         "image_token_index": IMAGE,
         "video_token_index": VIDEO,
         "audio_token_index": AUDIO,
+        "vision_start_token_id": START,
+        "vision_end_token_id": END,
     }
 
 
@@ -144,4 +146,5 @@ def qwen3_omni(layers: int) -> dict[str, Any]:
         "video_token_id": VIDEO,
         "audio_token_id": AUDIO,
         "vision_start_token_id": START,
+        "vision_end_token_id": END,
     }
