@@ -16,14 +16,21 @@ from puma_cli.errors import CheckpointError
 
 LAYERS: Final = "decoder layers"
 VISION: Final = "vision"
+AUDIO: Final = "audio"
+PROJECTOR: Final = "projector"
 EMBEDDINGS: Final = "token embeddings"
 NORM: Final = "final norm"
 HEAD: Final = "LM head"
 OTHER: Final = "other"
-PARTS: Final = (LAYERS, VISION, EMBEDDINGS, NORM, HEAD, OTHER)
+PARTS: Final = (LAYERS, VISION, AUDIO, PROJECTOR, EMBEDDINGS, NORM, HEAD, OTHER)
 
-_LAYER = re.compile(r"(?P<prefix>(?:[\w\-]+\.)*layers\.)(?P<index>\d+)\.(?P<rest>.+)")
-_VISION = re.compile(r"(^|\.)(visual|vision|vision_\w+|image_\w+)\.")
+# The outermost stack that a name lies in: experts and blocks inside a layer have numbers too.
+_LAYER = re.compile(r"(?P<prefix>(?:[^.]+\.)*?layers\.)(?P<index>\d{1,5})\.(?P<rest>.+)")
+_TOWERS: Final = (
+    (VISION, re.compile(r"(^|\.)(visual|vision|vit|vision_\w+|image_\w+|video_\w+)\.")),
+    (AUDIO, re.compile(r"(^|\.)(audio|speech|audio_\w+|speech_\w+)\.")),
+    (PROJECTOR, re.compile(r"(^|\.)(\w*projector|connector|mm_proj\w*|\w*resampler)\.")),
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,9 @@ class Decoder:
         stem = self.prefix.removesuffix("layers.")
         if self.layer_of(name) is not None:
             return LAYERS
-        if _VISION.search(name):
-            return VISION
+        tower = _tower_of(name)
+        if tower:
+            return tower
         if name.startswith(f"{stem}embed_tokens."):
             return EMBEDDINGS
         if name.startswith(f"{stem}norm."):
@@ -65,20 +73,28 @@ class Decoder:
 def find_decoder(names: Iterable[str]) -> Decoder:
     """Return where the decoder lies among weight names.
 
+    It is the stack of layers beside the token embeddings, or, where these are elsewhere, the only
+    stack that belongs to no vision or audio tower.
+
     Raises:
         CheckpointError: there is none, more than one, or a layer is missing.
     """
     found: dict[str, set[int]] = {}
+    beside: set[str] = set()
     for name in names:
         match = _LAYER.fullmatch(name)
-        if match and not _VISION.search(name):
+        if match:
             found.setdefault(match["prefix"], set()).add(int(match["index"]))
-    if len(found) != 1:
+        elif name.endswith("embed_tokens.weight"):
+            beside.add(name.removesuffix("embed_tokens.weight") + "layers.")
+    prefixes = sorted(beside & set(found)) or sorted(p for p in found if not _tower_of(p))
+    if len(prefixes) != 1:
         raise CheckpointError(
             "The checkpoint's decoder layers cannot be told from its weight names.",
-            cause=f"Stacks of layers found: {', '.join(sorted(found)) or 'none'}.",
+            cause=f"Stacks of layers found: {', '.join(prefixes or sorted(found)) or 'none'}.",
+            hint="puma cuts models with one decoder, whose weights are named `...layers.N...`.",
         )
-    ((prefix, indices),) = found.items()
+    prefix, indices = prefixes[0], found[prefixes[0]]
     if len(indices) <= max(indices):
         missing = next(index for index in count() if index not in indices)
         raise CheckpointError(
@@ -96,5 +112,10 @@ def parameters_by_part(decoder: Decoder, tensors: Mapping[str, TensorEntry]) -> 
     return {part: count for part, count in counts.items() if count}
 
 
+def _tower_of(name: str) -> str:
+    """Return the part beside the decoder that a name is of, or an empty string."""
+    return next((part for part, pattern in _TOWERS if pattern.search(name)), "")
+
+
 def _is_head(name: str) -> bool:
-    return name == "lm_head.weight" or name.endswith(".lm_head.weight")
+    return name.startswith("lm_head.") or ".lm_head." in name

@@ -3,103 +3,115 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from puma_cli.errors import CheckpointError
+from puma_cli.pruning.decoder_section import FURTHER, DecoderSection
+from puma_cli.pruning.layer_fields import DEPTH, edit_layer_fields
+from puma_cli.pruning.layer_names import rename_layers
 
-# Architectures whose decoder is uniform but for the fields edited here, and their base classes.
-BASE_CLASSES = {"qwen2_vl": "Qwen2VLModel", "qwen2_5_vl": "Qwen2_5_VLModel"}
-_DEPTH = "num_hidden_layers"
-_TYPES = "layer_types"
-_WINDOW = "max_window_layers"
-_TEXT = "text_config"
+_ARCHITECTURES: Final = "architectures"
+_DTYPES: Final = ("dtype", "torch_dtype")
+_KNOWN_DTYPES: Final = frozenset({"float64", "float32", "float16", "bfloat16"})
 
 
 @dataclass(frozen=True)
 class ConfigChange:
-    """One field that a cut changes; `key` is dotted where it is nested."""
+    """One field that a cut changes; `key` is dotted where it is nested, None is an absent value."""
 
     key: str
     before: Any
     after: Any
 
 
-def check_supported(config: dict[str, Any], name: str) -> None:
-    """Raise CheckpointError unless checkpoints of this architecture can be cut safely."""
-    model_type = config.get("model_type")
-    if model_type not in BASE_CLASSES:
-        raise CheckpointError(
-            f"`{name}` is of the architecture `{model_type}`, which this version does not cut.",
-            cause="Each architecture has fields of its own that depend on the layers; a cut that "
-            "misses one loads and computes something else.",
-            hint=f"This version cuts {' and '.join(BASE_CLASSES)}.",
-        )
-
-
-def config_depth(config: dict[str, Any]) -> int:
-    """Return the decoder depth that a config states, where transformers reads it.
-
-    Raises:
-        CheckpointError: it states none.
-    """
-    for section in (config.get(_TEXT), config):
-        if isinstance(section, dict) and isinstance(section.get(_DEPTH), int):
-            return int(section[_DEPTH])
-    raise CheckpointError(f"config.json states no {_DEPTH}.")
-
-
 def edited_config(
-    config: dict[str, Any], kept: Sequence[int], *, headless: bool
+    config: dict[str, Any],
+    section: DecoderSection,
+    kept: Sequence[int],
+    *,
+    base: str = "",
+    dtype: str = "auto",
+    further: bool = False,
 ) -> tuple[dict[str, Any], tuple[ConfigChange, ...]]:
     """Return the config of the cut model and what changed in it.
 
     Args:
         config: the parent's raw config; not modified.
-        kept: ascending indices of the layers that stay.
-        headless: an untied LM head is left out, so no class that needs one may be named.
+        section: where it describes the decoder.
+        kept: ascending indices of the layers that stay, below the depth.
+        base: class that the checkpoint is of from now on, as its LM head goes; empty: the same.
+        dtype: torch's name of the dtype that the weights are cast to, or `auto` for none.
+        further: whether layers beyond the decoder, which predict further tokens, go too.
 
     Raises:
         CheckpointError: the cut cannot be expressed in such a config.
     """
+    depth = section.depth
+    check_entered(config, section, kept)
     edited = copy.deepcopy(config)
-    changes: list[ConfigChange] = []
-    for prefix, section in (("", edited), (f"{_TEXT}.", edited.get(_TEXT))):
-        if isinstance(section, dict):
-            changes += _edit_section(section, kept, prefix)
-    if headless:
-        base = [BASE_CLASSES[config["model_type"]]]
-        if config.get("architectures") != base:
-            changes.append(ConfigChange("architectures", config.get("architectures"), base))
-            edited["architectures"] = base
-    return edited, tuple(changes)
+    if len(kept) < depth:
+        edited = rename_layers(edited, kept)
+        target = section.of(edited)
+        edit_layer_fields(target, section.decoder, depth, kept)
+        if section.path and edited.get(DEPTH) == depth:
+            # Ignored where a section states it, but some tools read it here.
+            _edit_copy(edited, section, kept)
+    if further:
+        section.of(edited)[FURTHER] = 0
+    if base and edited.get(_ARCHITECTURES) != [base]:
+        edited[_ARCHITECTURES] = [base]
+    if dtype != "auto":
+        _edit_dtypes(edited, dtype)
+    return edited, tuple(_changes(config, edited, ""))
 
 
-def _edit_section(section: dict[str, Any], kept: Sequence[int], prefix: str) -> list[ConfigChange]:
-    before = dict(section)
-    depth = before.get(_DEPTH)
-    types = before.get(_TYPES)
-    if isinstance(types, list):
-        if len(types) <= max(kept):
-            raise CheckpointError(
-                f"config.json has {len(types)} {prefix}{_TYPES} for more layers.",
-                hint="Download or copy the checkpoint again.",
-            )
-        section[_TYPES] = [types[layer] for layer in kept]
-    elif before.get("use_sliding_window") and list(kept) != list(range(len(kept))):
-        # Without a list, whether a layer slides follows from its position, which would change.
+def check_entered(config: dict[str, Any], section: DecoderSection, kept: Sequence[int]) -> None:
+    """Raise CheckpointError unless the layers stay that vision features are added in."""
+    path, default = section.whole.entered
+    if not path:
+        return
+    value: Any = config
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    count = len(value) if isinstance(value, list) else default
+    if list(kept[:count]) != list(range(count)):
         raise CheckpointError(
-            "Only first layers can be kept of this checkpoint.",
-            cause="Its sliding-window layers are told by their position alone.",
-            hint="Use --keep.",
+            f"The layers {list(kept)} miss features of the images.",
+            cause=f"They are added to the output of each of the first {count} decoder layers "
+            f"({'.'.join(path)}).",
+            hint=f"Keep the layers 0 to {count - 1}, such as with --keep {count} or more.",
         )
-    if isinstance(depth, int):
-        section[_DEPTH] = len(kept)
-    if isinstance(before.get(_WINDOW), int):
-        section[_WINDOW] = min(before[_WINDOW], len(kept))
-    return [
-        ConfigChange(prefix + key, before[key], section[key])
-        for key in (_DEPTH, _TYPES, _WINDOW)
-        if key in before and before[key] != section[key]
-    ]
+
+
+def _edit_copy(edited: dict[str, Any], section: DecoderSection, kept: Sequence[int]) -> None:
+    """Edit the fields that the config's root repeats."""
+    copied = {key: edited[key] for key in (*_layer_fields(section), DEPTH) if key in edited}
+    edit_layer_fields(copied, section.decoder, section.depth, kept)
+    edited.update({key: value for key, value in copied.items() if key in edited})
+
+
+def _layer_fields(section: DecoderSection) -> Iterator[str]:
+    family = section.decoder
+    yield from ("layer_types", "mlp_layer_types")
+    for fields in (family.lists, family.indices, family.leading, family.periodic):
+        yield from fields
+
+
+def _edit_dtypes(content: dict[str, Any], dtype: str) -> None:
+    for key, value in content.items():
+        if key in _DTYPES and isinstance(value, str):
+            if value.removeprefix("torch.") in _KNOWN_DTYPES:
+                content[key] = dtype
+        elif isinstance(value, dict):
+            _edit_dtypes(value, dtype)
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str) -> Iterator[ConfigChange]:
+    for key in {**before, **after}:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield ConfigChange(prefix + key, old, new)

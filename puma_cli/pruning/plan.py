@@ -9,7 +9,6 @@ from typing import Any
 
 from puma_cli.checkpoint import decoder_keys
 from puma_cli.checkpoint.decoder_keys import Decoder, find_decoder
-from puma_cli.checkpoint.layout import CONFIG
 from puma_cli.checkpoint.model_facts import read_config
 from puma_cli.checkpoint.safetensors_header import (
     DTYPE_BITS,
@@ -17,12 +16,11 @@ from puma_cli.checkpoint.safetensors_header import (
     checkpoint_headers,
 )
 from puma_cli.errors import CheckpointError
-from puma_cli.pruning.config_edit import (
-    ConfigChange,
-    check_supported,
-    config_depth,
-    edited_config,
-)
+from puma_cli.pruning.config_edit import ConfigChange, edited_config
+from puma_cli.pruning.decoder_section import DecoderSection, check_architecture, find_section
+from puma_cli.pruning.dtype_choice import dtype_after, target_dtype
+from puma_cli.pruning.families import WIDE_INPUTS
+from puma_cli.pruning.head_choice import choose_head
 from puma_cli.pruning.layers import checked_layers
 
 
@@ -128,13 +126,35 @@ class PrunePlan:
         }
 
 
+@dataclass(frozen=True)
+class Parent:
+    """What is read of a checkpoint before it is cut.
+
+    Args:
+        config: its raw config.
+        tensors: its tensors' headers by name.
+        decoder: where its decoder's layers lie, further ones included.
+        section: where the config describes them.
+    """
+
+    config: dict[str, Any]
+    tensors: Mapping[str, TensorEntry]
+    decoder: Decoder
+    section: DecoderSection
+
+    @property
+    def depth(self) -> int:
+        """Number of decoder layers L; further ones in the weights predict further tokens."""
+        return self.section.depth
+
+
 def depth_of(folder: Path, tensors: Mapping[str, TensorEntry] | None = None) -> int:
     """Return the number of decoder layers of a checkpoint, checked against its config.
 
     Raises:
-        CheckpointError: weights and config disagree, or the architecture is not supported.
+        CheckpointError: weights and config disagree, or the architecture cannot be cut.
     """
-    return _read(folder, tensors)[2].depth
+    return read_parent(folder, tensors).depth
 
 
 def make_plan(
@@ -151,66 +171,99 @@ def make_plan(
         folder: the checkpoint; of its weights only the headers are read.
         kept: ascending indices of the layers that stay, from 0.
         tensors: the headers, if they are known already; the shards then need not be there.
-        head: what to do with an LM head: `keep`, `drop`, or `auto`, which drops an untied one.
+        head: what to do with an LM head: `keep`, `drop`, or `auto`, which drops one that is stored
+            wherever the rest can be opened without it.
         dtype: `float32`, `float16`, `bfloat16`, or `auto`, which leaves every tensor as it is.
 
     Raises:
         CheckpointError: the checkpoint is broken or cannot be cut safely.
-        ConfigError: `kept` is empty, not ascending or beyond the decoder.
+        ConfigError: `kept` is empty, not ascending or beyond the decoder; `head` or `dtype` is
+            unknown or impossible here.
     """
-    config, tensors, decoder = _read(folder, tensors)
-    layers = checked_layers(kept, decoder.depth)
-    slots = {layer: slot for slot, layer in enumerate(layers)}
-    moves: list[Move] = []
-    dropped: list[Drop] = []
-    for entry in sorted(tensors.values(), key=lambda entry: (entry.file.name, entry.start)):
-        layer = decoder.layer_of(entry.name)
-        if decoder.part_of(entry.name) == decoder_keys.HEAD:
-            dropped.append(Drop(entry, "LM head: an embedder never uses it"))
-        elif layer is None:
-            moves.append(Move(entry, entry.name, entry.dtype))
-        elif layer in slots:
-            name = decoder.renumbered(entry.name, slots[layer])
-            moves.append(Move(entry, name, entry.dtype))
-        else:
-            dropped.append(Drop(entry, "layer that is not kept"))
-    headless = not _tied(config) and any(
-        decoder.layer_of(drop.entry.name) is None for drop in dropped
+    parent = read_parent(folder, tensors)
+    layers = checked_layers(kept, parent.depth)
+    moves, dropped, base = divide(parent, layers, head=head, dtype=dtype)
+    decoder = parent.decoder
+    further = decoder.depth > parent.depth
+    edited, changes = edited_config(
+        parent.config, parent.section, layers, base=base, dtype=dtype, further=further
     )
-    edited, changes = edited_config(config, layers, headless=headless)
     staying = {move.name: move.entry for move in moves}
     return PrunePlan(
         folder=folder,
-        model_type=str(config["model_type"]),
-        depth=decoder.depth,
+        model_type=parent.section.model_type,
+        depth=parent.depth,
         kept=layers,
         moves=tuple(moves),
         dropped=tuple(dropped),
         config=edited,
         changes=changes,
-        parameters_before=decoder_keys.parameters_by_part(decoder, tensors),
+        parameters_before=decoder_keys.parameters_by_part(decoder, parent.tensors),
         parameters_after=decoder_keys.parameters_by_part(decoder, staying),
     )
 
 
-def _read(
-    folder: Path, tensors: Mapping[str, TensorEntry] | None
-) -> tuple[dict[str, Any], Mapping[str, TensorEntry], Decoder]:
+def divide(
+    parent: Parent, layers: Sequence[int], *, head: str = "auto", dtype: str = "auto"
+) -> tuple[list[Move], list[Drop], str]:
+    """Return the tensors that stay, those that go, and the class if another follows from that.
+
+    Args:
+        layers: ascending indices of the layers that stay, below the depth.
+        head, dtype: as for `make_plan`.
+
+    Raises:
+        ConfigError: `head` or `dtype` is unknown or impossible here.
+    """
+    decoder = parent.decoder
+    slots = {layer: slot for slot, layer in enumerate(layers)}
+    choice = choose_head(head, parent.config, parent.section, decoder)
+    target = target_dtype(dtype, parent.config, parent.tensors, decoder)
+    moves: list[Move] = []
+    dropped: list[Drop] = []
+    base = ""
+    for entry in in_file_order(parent.tensors):
+        layer = decoder.layer_of(entry.name)
+        if layer is None:
+            if choice.reason and decoder.part_of(entry.name) == decoder_keys.HEAD:
+                dropped.append(Drop(entry, choice.reason))
+                base = choice.base
+            else:
+                moves.append(Move(entry, entry.name, dtype_after(entry, target)))
+        elif layer in slots:
+            name = decoder.renumbered(entry.name, slots[layer])
+            moves.append(Move(entry, name, dtype_after(entry, target)))
+        elif layer >= parent.depth:
+            dropped.append(Drop(entry, "predicts further tokens: an embedder never uses it"))
+        else:
+            dropped.append(Drop(entry, "layer that is not kept"))
+    return moves, dropped, base
+
+
+def in_file_order(tensors: Mapping[str, TensorEntry]) -> list[TensorEntry]:
+    """Return the tensors as they lie in their files, file by file."""
+    return sorted(tensors.values(), key=lambda entry: (entry.file.name, entry.start, entry.name))
+
+
+def read_parent(folder: Path, tensors: Mapping[str, TensorEntry] | None = None) -> Parent:
+    """Return what a cut must know of a checkpoint.
+
+    Args:
+        tensors: its headers, if they are known already.
+
+    Raises:
+        CheckpointError: it is broken, its config contradicts its weights, or it cannot be cut.
+    """
     config = read_config(folder)
-    check_supported(config, folder.name)
+    check_architecture(config, folder.name)
     if tensors is None:
         tensors = checkpoint_headers(folder)
     decoder = find_decoder(tensors)
-    if config_depth(config) != decoder.depth:
-        raise CheckpointError(
-            f"`{folder}` holds {decoder.depth} decoder layers, but its {CONFIG} says "
-            f"{config_depth(config)}.",
-            hint="Download or copy the checkpoint again.",
-        )
-    return config, tensors, decoder
-
-
-def _tied(config: dict[str, Any]) -> bool:
-    text = config.get("text_config")
-    inner = text.get("tie_word_embeddings") if isinstance(text, dict) else None
-    return bool(config.get("tie_word_embeddings", inner))
+    for name in tensors:
+        if decoder.layer_of(name) is None and "per_layer_" in name:
+            raise CheckpointError(
+                f"`{folder.name}` cannot be cut safely.",
+                cause=f"{WIDE_INPUTS[0].upper()}{WIDE_INPUTS[1:]}: `{name}`.",
+            )
+    section = find_section(config, decoder.depth, folder.name)
+    return Parent(config, tensors, decoder, section)

@@ -72,12 +72,6 @@ def test_a_missing_layer_is_refused(parent_copy: Path) -> None:
         make_plan(parent_copy, (0,))
 
 
-def test_a_text_model_is_refused_before_its_weights_are_read(parent_copy: Path) -> None:
-    edit_json(parent_copy / "config.json", lambda c: c.update(model_type="qwen2"))
-    with pytest.raises(CheckpointError, match="`qwen2`, which this version does not cut"):
-        make_plan(parent_copy, (0,))
-
-
 def test_truncated_weights_are_refused(parent_copy: Path) -> None:
     weights = parent_copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
