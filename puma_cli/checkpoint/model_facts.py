@@ -48,14 +48,19 @@ def model_facts(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:
     from puma_cli.models.embedder_settings import has_embedder_settings, settings_for
+    from puma_cli.models.head_file import head_shape
 
     own = has_embedder_settings(folder)
     try:
         settings = settings_for(folder)
+        head = None if settings.head is None else head_shape(folder, settings.head)
     except PumaError as error:
         yield "embeds", f"no: {error.problem} {error.cause}".strip()
         return
     yield "dimension", str(settings.dimension)
+    if head is not None:
+        what = f"{settings.head}, {head[0]} to {head[1]}"
+        yield "head", f"{what}: puma applies it, plain AutoModel gives the vectors before it"
     where = f"says {EMBEDDER}" if own else f"a trained token of its own: it has no {EMBEDDER}"
     yield "ends on", f"{settings.embed_token} ({where})"
     yield "pixels per image", f"{settings.min_pixels} to {settings.max_pixels}"

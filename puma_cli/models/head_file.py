@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from puma_cli.checkpoint.layout import EMBEDDER
+from puma_cli.checkpoint.links import checked_file
 from puma_cli.checkpoint.safetensors_header import read_header
 from puma_cli.errors import CheckpointError
 
@@ -16,7 +17,8 @@ def head_path(folder: Path, name: str) -> Path:
     """Return the path of the head that `embedder.json` of `folder` names.
 
     Raises:
-        CheckpointError: it is not the name of a safetensors file in the folder itself.
+        CheckpointError: it is not the name of a safetensors file in the folder itself, or a link
+            that leads out of it.
     """
     if Path(name).name != name or not name.endswith(".safetensors"):
         raise CheckpointError(
@@ -30,6 +32,7 @@ def head_path(folder: Path, name: str) -> Path:
             cause=f"{EMBEDDER} names it: without it the model gives other vectors.",
             hint="Copy the checkpoint again, or cut it again with `puma prune --bridge`.",
         )
+    checked_file(folder, path)
     return path
 
 

@@ -32,8 +32,11 @@ from puma_cli.distillation.interruption import Stopped
 from puma_cli.errors import CheckpointError, ConfigError, NumericError, OutputError
 from puma_cli.models.embedder import load
 from puma_cli.models.fresh import build_fresh
+from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.usage import usage_of
 from puma_cli.progress import Reporter
 from puma_cli.pruning.prune import prune
+from tests.headed import add_head
 from tests.stock_loaders import check_cards
 
 
@@ -97,6 +100,30 @@ def test_a_stopped_and_resumed_training_ends_in_the_same_weights(
         expected, found = weights(whole.output_dir / name), weights(parts.output_dir / name)
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_head_is_trained_saved_and_resumed_with_its_student(
+    settings: DistillSettings, pruned: Path, tmp_path: Path, rank: int
+) -> None:
+    student = add_head(pruned, tmp_path / "headed")
+    lora = LoraSettings(rank=rank, alpha=8, dropout=0.1 if rank else 0.0)
+    whole = replace(settings, student=str(student), lora=lora, output_dir=tmp_path / "whole")
+    assert distill(whole).finished
+    parts = replace(whole, output_dir=tmp_path / "parts")
+    with pytest.raises(Stopped, match="after step 4 of 6"):
+        distill(parts, SignalAt(4, signal.SIGTERM))
+    assert distill(replace(parts, resume=True)).finished
+    for name in (".", "last"):
+        for file in ("model.safetensors", BRIDGE):
+            expected = load_file(whole.output_dir / name / file)
+            found = load_file(parts.output_dir / name / file)
+            assert expected.keys() == found.keys()
+            assert all(torch.equal(expected[key], found[key]) for key in expected)
+    before, after = load_file(student / BRIDGE), load_file(whole.output_dir / "last" / BRIDGE)
+    assert all(not torch.equal(before[key], after[key]) for key in before)
+    card = (whole.output_dir / "README.md").read_text()
+    assert usage_of(whole.output_dir).replace("FOLDER", ".").strip() in card and BRIDGE in card
 
 
 def test_a_finished_training_is_a_checkpoint_with_a_history(

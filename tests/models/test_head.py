@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from puma_cli.checkpoint.card import write_card
+from puma_cli.checkpoint.model_facts import model_facts
 from puma_cli.errors import CheckpointError
 from puma_cli.models.embedder import load
 from puma_cli.models.embedder_settings import drop_head, read_embedder_settings
@@ -155,8 +156,34 @@ def test_a_head_outside_the_folder_or_of_another_kind_is_refused(
         load(headed, "cpu")
 
 
-def test_a_head_says_its_shape_without_being_opened(headed: Path) -> None:
+def test_a_link_out_of_the_folder_is_refused(headed: Path) -> None:
+    outside = headed.parent / "other.safetensors"
+    (headed / BRIDGE).rename(outside)
+    (headed / BRIDGE).symlink_to(outside)
+    with pytest.raises(CheckpointError, match="leads out of its checkpoint"):
+        load(headed, "cpu")
+
+
+def test_a_snapshot_in_a_hub_cache_has_its_head_behind_a_link(headed: Path, tmp_path: Path) -> None:
+    blobs = tmp_path / "models--a--b" / "blobs"
+    snapshot = tmp_path / "models--a--b" / "snapshots" / "0123"
+    blobs.mkdir(parents=True)
+    expected = load(headed, "cpu").encode(INPUTS)
+    shutil.copytree(headed, snapshot)
+    (snapshot / BRIDGE).rename(blobs / "abc")
+    (snapshot / BRIDGE).symlink_to("../../blobs/abc")
+    assert torch.equal(load(snapshot, "cpu").encode(INPUTS), expected)
+
+
+def test_info_says_what_plain_loaders_leave_out(headed: Path, tiny_checkpoint: Path) -> None:
     assert head_shape(headed, BRIDGE) == (32, 24)
+    facts = dict(model_facts(headed))
+    assert facts["dimension"] == "24"
+    assert facts["head"].startswith("bridge.safetensors, 32 to 24: ")
+    assert "plain AutoModel gives the vectors before it" in facts["head"]
+    assert "head" not in dict(model_facts(tiny_checkpoint))
+    (headed / BRIDGE).unlink()
+    assert "is missing" in dict(model_facts(headed))["embeds"]
 
 
 def test_the_code_on_the_card_applies_the_head(

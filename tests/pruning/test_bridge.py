@@ -102,7 +102,7 @@ def test_the_map_is_the_ridge_solution_over_the_rows(
     assert bridge.cosine == pytest.approx(float(cosines.mean()), abs=1e-4)
     before = cosine_similarity(torch.from_numpy(x[: len(judged)]), torch.from_numpy(truth))
     assert bridge.cosine_before == pytest.approx(float(before.mean()), abs=1e-4)
-    assert bridge.cosine > bridge.cosine_before
+    assert bridge.cosine_before is not None and bridge.cosine > bridge.cosine_before
 
 
 def test_lengths_are_the_parents(parent: Embedder, bridge: Bridge, tiny_scenes: Path) -> None:
