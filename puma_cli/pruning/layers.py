@@ -50,6 +50,26 @@ def first_layers(keep: int, depth: int) -> tuple[int, ...]:
     return tuple(range(keep))
 
 
+def keep_last_layers(keep: int, depth: int) -> tuple[int, ...]:
+    """Return the first `keep - 1` of `depth` layers and the last one.
+
+    Args:
+        keep: number of layers that stay (2 to `depth`).
+        depth: number of layers L (>= 2).
+
+    Raises:
+        ConfigError: `keep` is not 2 to `depth`.
+    """
+    if not 2 <= keep <= depth:
+        raise ConfigError(
+            f"{keep} layers, the last among them, cannot be kept of {depth}.",
+            hint=f"With --keep-last, keep from 2 to {depth} layers."
+            if depth >= 2
+            else "Leave --keep-last away.",
+        )
+    return (*range(keep - 1), depth - 1)
+
+
 def checked_layers(kept: Sequence[int], depth: int) -> tuple[int, ...]:
     """Return `kept` if it is an ascending list of layers of a decoder of `depth` layers.
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from puma_cli.errors import ConfigError
-from puma_cli.pruning.layers import checked_layers, first_layers, parse_layers
+from puma_cli.pruning.layers import (
+    checked_layers,
+    first_layers,
+    keep_last_layers,
+    parse_layers,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +36,15 @@ def test_the_first_layers_are_counted() -> None:
     for keep in (0, -1, 5):
         with pytest.raises(ConfigError, match=f"^{keep} layers cannot be kept of 4"):
             first_layers(keep, 4)
+
+
+def test_the_last_layer_stays_with_the_first_ones() -> None:
+    assert keep_last_layers(2, 12) == (0, 11)
+    assert keep_last_layers(4, 12) == (0, 1, 2, 11)
+    assert keep_last_layers(12, 12) == tuple(range(12))
+    for keep in (0, 1, 13):
+        with pytest.raises(ConfigError, match=f"^{keep} layers, the last among them, .* of 12"):
+            keep_last_layers(keep, 12)
 
 
 def test_layers_are_checked_against_the_depth() -> None:
