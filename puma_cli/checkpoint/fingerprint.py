@@ -7,12 +7,15 @@ from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
+from puma_cli.checkpoint.json_object import LARGEST, read_object
 from puma_cli.checkpoint.layout import CONFIG, EMBEDDER, LAYOUT, PROVENANCE
+from puma_cli.checkpoint.links import open_regular
 from puma_cli.checkpoint.safetensors_header import TensorEntry, read_header
 from puma_cli.checkpoint.shard_index import weight_files
 
 SAMPLED = "sampled-sha256"
 FULL = "sha256"
+COMMIT = "commit"
 _WINDOWS = 4
 _WINDOW = 256  # bytes
 _CHUNK = 1 << 22
@@ -52,6 +55,9 @@ def identify(folder: str | Path, full: bool = False) -> str:
 
 def is_unchanged(folder: str | Path, recorded: str) -> bool:
     """Tell whether a folder still has the `recorded` hash, of whichever kind that is."""
+    if recorded.startswith(f"{COMMIT}:"):
+        # A snapshot of the hub's cache is named after its commit and never changes.
+        return f"{COMMIT}:{Path(folder).resolve().name}" == recorded
     return identify(folder, full=recorded.startswith(f"{FULL}:")) == recorded
 
 
@@ -72,18 +78,35 @@ def full_hash(folder: str | Path) -> str:
 
 def _add_checkpoint(digest: hashlib._Hash, folder: Path) -> None:
     for name in (CONFIG, EMBEDDER):
-        content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        content = _content(folder / name)
         _add(digest, name, len(content))
         digest.update(content)
     for file in sorted(folder.iterdir()):
         if file.is_file() and file.name not in _ABOUT and not file.name.startswith("."):
             _add(digest, file.name, file.stat().st_size)
-    for file in weight_files(folder):
+    for file in [*weight_files(folder), *_heads(folder)]:
         header = read_header(file)
         digest.update(header.raw)
         with file.open("rb", buffering=0) as opened:
             for entry in _by_place(header.tensors.values()):
                 _add_windows(digest, opened, entry.start, entry.end)
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with open_regular(path) as file:
+        return file.read(LARGEST)
+
+
+def _heads(folder: Path) -> list[Path]:
+    """Return the weights after the decoder that `embedder.json` names, if it names any."""
+    if not (folder / EMBEDDER).is_file():
+        return []
+    name = read_object(folder / EMBEDDER).get("head")
+    if type(name) is not str or Path(name).name != name or not (folder / name).is_file():
+        return []
+    return [folder / name]
 
 
 def _add_windows(digest: hashlib._Hash, file: FileIO, start: int, end: int) -> None:

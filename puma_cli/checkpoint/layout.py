@@ -53,8 +53,12 @@ PROFILE: Final = LAYOUT.profile
 SCORES: Final = LAYOUT.scores
 TRAINING: Final = LAYOUT.training
 
-# What a loader of the hub's formats reads, its card and licence, and nothing that runs code.
-DOWNLOADED: Final = ("*.safetensors", "*.json", "*.txt", "*.jinja", CARD, "LICENSE*", "NOTICE*")
+# What a loader of the hub's formats reads beside weights, its card and licence.
+_TEXTS: Final = ("*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", CARD, "LICENSE*", "NOTICE*")
+# All of a model, and nothing that runs code.
+DOWNLOADED: Final = ("*.safetensors", *_TEXTS)
+# What a cut carries along unread: also custom code and its settings.
+CARRIED: Final = (*_TEXTS, "*.py", "*.yaml", "*.yml")
 # Weights that only unpickling opens.
 PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from puma_cli.checkpoint.json_object import read_object
@@ -13,6 +14,10 @@ from puma_cli.checkpoint.links import checked_file
 from puma_cli.errors import CheckpointError
 
 _PLAIN = re.compile(r"[^/\\:\x00-\x1f.][^/\\:\x00-\x1f]*\.safetensors")
+
+
+class MissingWeightsError(CheckpointError):
+    """A checkpoint's weights are not all here; they may be elsewhere."""
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -25,28 +30,40 @@ def weight_files(folder: Path) -> list[Path]:
     if os.path.lexists(folder / WEIGHTS):  # what transformers looks for first
         checked_file(folder, folder / WEIGHTS)
         return [folder / WEIGHTS]
-    if os.path.lexists(folder / INDEX):
-        files = [folder / name for name in sorted(set(read_index(folder).values()))]
-        for file in files:
-            if not file.exists():
-                raise CheckpointError(
-                    f"The checkpoint `{folder}` misses its shard `{file.name}`.",
-                    cause=f"`{INDEX}` names it.",
-                    hint="Finish the download or copy the checkpoint again.",
-                )
-            checked_file(folder, file)
-        _check_numbers(folder, files)
-        return files
-    if any(any(folder.glob(pattern)) for pattern in PICKLED):
-        raise CheckpointError(
-            f"`{folder}` holds pickled weights only.",
-            cause="puma opens safetensors only: a pickle can run code when it is opened.",
-            hint="Use a revision with safetensors, or convert it where you trust it: "
-            f'python -c "from transformers import AutoModelForCausalLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{folder.name}-safe')\"",
+    if not os.path.lexists(folder / INDEX):
+        raise no_weights(folder, [path.name for path in folder.iterdir()])
+    files = [folder / name for name in sorted(set(read_index(folder).values()))]
+    for file in files:
+        if not os.path.lexists(file):
+            raise missing_shard(folder, file.name)
+        checked_file(folder, file)
+    _check_numbers(folder, files)
+    return files
+
+
+def missing_shard(folder: Path, name: str) -> MissingWeightsError:
+    """Return the error of a checkpoint without the shard `name`."""
+    return MissingWeightsError(
+        f"The checkpoint `{folder}` misses its shard `{name}`.",
+        cause=f"`{INDEX}` names it.",
+        hint="Finish the download or copy the checkpoint again.",
+    )
+
+
+def no_weights(model: str | Path, names: Iterable[str]) -> MissingWeightsError:
+    """Return the error of a checkpoint that has no safetensors among its files `names`."""
+    if any(Path(name).match(pattern) for name in names for pattern in PICKLED):
+        code = (
+            "from transformers import AutoModel; "
+            f"AutoModel.from_pretrained('{model}').save_pretrained('converted')"
         )
-    raise CheckpointError(
-        f"`{folder}` holds no `{WEIGHTS}` and no `{INDEX}`.",
+        return MissingWeightsError(
+            f"`{model}` holds pickled weights only.",
+            cause="puma opens safetensors only: a pickle can run code when it is opened.",
+            hint=f'Use a revision with safetensors, or, if you trust it: python -c "{code}"',
+        )
+    return MissingWeightsError(
+        f"`{model}` holds no `{WEIGHTS}` and no `{INDEX}`.",
         hint="Finish the download, or name the folder that holds the weights.",
     )
 

@@ -3,19 +3,111 @@
 from __future__ import annotations
 
 import difflib
+import glob
+import json
+import os
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from puma_cli.checkpoint import kinds
-from puma_cli.checkpoint.layout import CONFIG, DOWNLOADED, LAYOUT
-from puma_cli.checkpoint.shard_index import weight_files
+from puma_cli.checkpoint import hub, kinds
+from puma_cli.checkpoint.fingerprint import COMMIT, identify
+from puma_cli.checkpoint.hub import KINDS
+from puma_cli.checkpoint.layout import CARRIED, CONFIG, DOWNLOADED, INDEX, LAYOUT, WEIGHTS
+from puma_cli.checkpoint.links import checked_file
+from puma_cli.checkpoint.safetensors_header import (
+    TensorEntry,
+    checkpoint_headers,
+    merged_tensors,
+    read_header,
+)
+from puma_cli.checkpoint.shard_index import (
+    MissingWeightsError,
+    missing_shard,
+    no_weights,
+    read_index,
+    weight_files,
+)
 from puma_cli.errors import CheckpointError
 from puma_cli.progress import SILENT, Reporter
 
 PUMA_MINI = "puma-mini"
 _PACKAGED = Path(__file__).resolve().parent.parent / "models" / "puma_mini"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+(@[\w.\-/]+)?")
-_KINDS = "a folder, `puma-mini` or a hub id such as `Qwen/Qwen2-VL-2B-Instruct`"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint whose tensors are known and need not all be on this disk.
+
+    Args:
+        name: what the user called it.
+        folder: where its files are, or will be.
+        tensors: every tensor by name; the file of one may have to be fetched first.
+        repository: the hub model it is a snapshot of, `org/name@commit`, or an empty text.
+    """
+
+    name: str
+    folder: Path
+    tensors: Mapping[str, TensorEntry]
+    repository: str = ""
+
+    def fetch(self, files: Iterable[str], reporter: Reporter = SILENT) -> None:
+        """Download those of the weight files `files` that are not here yet.
+
+        Raises:
+            CheckpointError: the hub cannot be asked, or sends another file than it described.
+        """
+        missing = sorted(name for name in set(files) if not (self.folder / name).exists())
+        if not missing:
+            return
+        if not self.repository:
+            raise missing_shard(self.folder, missing[0])
+        reporter.note(f"Fetching {len(missing)} weight files of `{self.name}` from the hub.")
+        hub.snapshot(self.repository, [glob.escape(name) for name in missing], reporter)
+        for name in missing:
+            checked_file(self.folder, self.folder / name)
+            expected = {entry for entry in self.tensors.values() if entry.file.name == name}
+            if set(read_header(self.folder / name).tensors.values()) != expected:
+                raise CheckpointError(
+                    f"The hub's `{name}` is another file than its header said.",
+                    hint="Try again later, or download the whole model and name its folder.",
+                )
+
+    def fingerprint(self, full: bool = False) -> str:
+        """Return what tells whether this checkpoint is still what it was.
+
+        That is the hash of its folder, or `commit:...` where some of the weights are not here: a
+        commit of the hub names the hash of every file, so it is as good as a `full` one.
+        """
+        if self.repository and not all(entry.file.exists() for entry in self.tensors.values()):
+            return f"{COMMIT}:{self.folder.name}"
+        return identify(self.folder, full)
+
+
+def open_source(model: str | Path, reporter: Reporter = SILENT) -> Source:
+    """Return a checkpoint's tensors; of a hub model only texts and headers are fetched.
+
+    Args:
+        model: a folder, `puma-mini` or `org/name[@revision]`.
+
+    Raises:
+        CheckpointError: there is no such model, or it is no whole checkpoint with safetensors
+            weights.
+    """
+    if not _is_on_hub(model):
+        folder = resolve(model, reporter)
+        return Source(str(model), folder, checkpoint_headers(folder))
+    reporter.note(f"Reading `{model}` on the hub, unless it is cached.")
+    folder = hub.snapshot(str(model), CARRIED, reporter)
+    repository = f"{str(model).partition('@')[0]}@{folder.name}"
+    _check_config(folder, str(model))
+    modules = [f"{glob.escape(name)}/*.safetensors" for name in _module_folders(folder)]
+    if modules:
+        hub.snapshot(repository, modules, reporter)
+    tensors = _hub_tensors(folder, repository, reporter)
+    return Source(str(model), folder, tensors, repository)
 
 
 def resolve(model: str | Path, reporter: Reporter = SILENT, *, fetch: bool = True) -> Path:
@@ -36,13 +128,80 @@ def resolve(model: str | Path, reporter: Reporter = SILENT, *, fetch: bool = Tru
             )
         return _checked(_PACKAGED, PUMA_MINI)
     path = Path(model).expanduser()
-    if path.exists():
+    if _exists(path):
         return _checked(path, str(model))
-    if isinstance(model, str) and _HUB_ID.fullmatch(model) and not path.parent.is_dir():
-        return _checked(_snapshot(model, reporter, fetch), model)
+    if _is_on_hub(model):
+        if fetch:
+            reporter.note(f"Fetching `{model}` from the hub, unless it is cached.")
+        folder = hub.snapshot(str(model), DOWNLOADED, reporter, fetch=fetch)
+        return _checked(folder, str(model))
     raise CheckpointError(
-        f"There is no model `{model}`.", cause=_likely(path), hint=f"A model is {_KINDS}."
+        f"There is no model `{model}`.", cause=_likely(path), hint=f"A model is {KINDS}."
     )
+
+
+def _is_on_hub(model: str | Path) -> bool:
+    """Tell whether `model` is a hub id rather than a folder; nobody is asked."""
+    if not isinstance(model, str) or not _HUB_ID.fullmatch(model):
+        return False
+    path = Path(model).expanduser()
+    return not _exists(path) and not path.parent.is_dir()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise CheckpointError(
+            f"There is no model `{str(path)[:300]}`.",
+            cause=f"{error.strerror}.",
+            hint=f"A model is {KINDS}.",
+        ) from error
+
+
+def _hub_tensors(folder: Path, repository: str, reporter: Reporter) -> dict[str, TensorEntry]:
+    """Return the tensors of a snapshot, whose weights may be here or not."""
+    try:
+        return checkpoint_headers(folder)
+    except MissingWeightsError:
+        names = hub.repository_files(repository)
+    index = None
+    if WEIGHTS in names:
+        files = [folder / WEIGHTS]
+    elif INDEX in names:
+        index = read_index(folder)
+        files = [folder / name for name in sorted(set(index.values()))]
+        for file in files:
+            if file.name not in names:
+                raise missing_shard(folder, file.name)
+    else:
+        raise no_weights(repository, names)
+    here = [file for file in files if os.path.lexists(file)]
+    for file in here:
+        checked_file(folder, file)
+    away = [file for file in files if file not in here]
+    headers = [read_header(file) for file in here]
+    return merged_tensors(folder, headers + hub.remote_headers(repository, away, reporter), index)
+
+
+def _module_folders(folder: Path) -> list[str]:
+    """Return the folders of sentence-transformers modules; their weights belong to the texts."""
+    try:
+        modules = json.loads((folder / LAYOUT.modules).read_text(encoding="utf-8"))
+        names = [str(module["path"]) for module in modules]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [name for name in names if re.fullmatch(r"\w[\w.\-]*", name)]
+
+
+def _check_config(folder: Path, name: str) -> None:
+    if not os.path.lexists(folder / CONFIG):
+        raise CheckpointError(
+            f"`{name}` is no checkpoint: it has no `{CONFIG}`.",
+            cause=_instead(folder),
+            hint=f"A model is {KINDS}.",
+        )
+    checked_file(folder, folder / CONFIG)
 
 
 def _checked(folder: Path, name: str) -> Path:
@@ -52,12 +211,7 @@ def _checked(folder: Path, name: str) -> Path:
             f"`{name}` is a file, not a checkpoint folder.",
             hint=f"Name the folder that holds it: `{folder.parent}`.",
         )
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(
-            f"`{name}` is no checkpoint: it has no `{CONFIG}`.",
-            cause=_instead(folder),
-            hint=f"A model is {_KINDS}.",
-        )
+    _check_config(folder, name)
     weight_files(folder)
     return folder
 
@@ -86,68 +240,3 @@ def _likely(path: Path) -> str:
     if not close:
         return ""
     return f"Did you mean `{path.parent / close[0] if len(path.parts) > 1 else close[0]}`?"
-
-
-def _snapshot(model: str, reporter: Reporter, fetch: bool) -> Path:
-    """Return the cached snapshot of a hub model, fetching safetensors and text files only."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    name, _, revision = model.partition("@")
-    if fetch:
-        reporter.note(f"Fetching `{model}` from the hub, unless it is cached.")
-    # The hub's own bars would print from the library; a reporter that listens allows them.
-    quiet = reporter is SILENT and not are_progress_bars_disabled()
-    if quiet:
-        disable_progress_bars()
-    try:
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision or None,
-                allow_patterns=list(DOWNLOADED),
-                local_files_only=not fetch,
-            )
-        )
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"The model `{name}` is gated.",
-            cause="Its owners ask you to accept their terms first.",
-            hint=f"Accept them at huggingface.co/{name}, then log in with `hf auth login`.",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"The model `{name}` has no revision `{revision}`.",
-            hint="Give a branch, a tag or a commit after the @, or nothing.",
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise CheckpointError(
-            f"There is no model `{name}`, neither as a folder nor on the hub.",
-            hint=f"A model is {_KINDS}.",
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        if not fetch:
-            raise CheckpointError(
-                f"There is no folder `{model}`, and no hub model of that name is cached here.",
-                hint="Check the spelling; the commands that use a hub model fetch it.",
-            ) from error
-        raise CheckpointError(
-            f"There is no folder `{model}`, and the hub cannot be asked for it.",
-            cause=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            hint="Check the spelling and the network, or give the folder of a local copy.",
-        ) from error
-    finally:
-        if quiet:
-            enable_progress_bars()

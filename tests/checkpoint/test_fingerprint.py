@@ -89,6 +89,26 @@ def test_a_data_set_is_told_by_its_lines_not_its_images(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != before
 
 
+def test_the_weights_of_a_head_count_like_the_models(weights_copy: Path) -> None:
+    (weights_copy / "embedder.json").write_text('{"head": "bridge.safetensors"}')
+    save_file({"weight": torch.zeros(64, 64)}, weights_copy / "bridge.safetensors")
+    before = fingerprint(weights_copy)
+    flip(
+        weights_copy / "bridge.safetensors",
+        (weights_copy / "bridge.safetensors").stat().st_size - 1,
+    )
+    assert fingerprint(weights_copy) != before
+    (weights_copy / "embedder.json").write_text('{"head": "../bridge.safetensors"}')
+    assert fingerprint(weights_copy) != before
+
+
+def test_a_commit_is_told_by_the_name_of_its_snapshot(tmp_path: Path) -> None:
+    folder = tmp_path / "snapshots" / ("a" * 40)
+    folder.mkdir(parents=True)
+    assert is_unchanged(folder, "commit:" + "a" * 40)
+    assert not is_unchanged(folder, "commit:" + "b" * 40)
+
+
 def test_broken_weights_have_no_fingerprint(weights_copy: Path) -> None:
     (weights_copy / "model.safetensors").write_bytes(b"short")
     with pytest.raises(CheckpointError):

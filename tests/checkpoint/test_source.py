@@ -86,3 +86,14 @@ def test_an_unreachable_hub_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(CheckpointError, match="no network") as caught:
         resolve("some-org/some-model")
     assert "spelling" in caught.value.hint
+
+
+def test_a_name_that_no_file_system_takes_and_a_config_from_elsewhere_are_refused(
+    weights_copy: Path,
+) -> None:
+    with pytest.raises(CheckpointError, match="There is no model"):
+        resolve("a" * 5000)
+    (weights_copy / "config.json").rename(weights_copy.parent / "config.json")
+    (weights_copy / "config.json").symlink_to("../config.json")
+    with pytest.raises(CheckpointError, match="leads out of its checkpoint"):
+        resolve(weights_copy)
