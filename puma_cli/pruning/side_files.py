@@ -3,44 +3,107 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
 
 from puma_cli.checkpoint import layout
 from puma_cli.checkpoint.json_object import read_object
+from puma_cli.checkpoint.links import checked_file, open_regular
 from puma_cli.checkpoint.output_folder import write_json, write_text
 from puma_cli.errors import CheckpointError
+from puma_cli.progress import SILENT, Reporter
+from puma_cli.report.numbers import size_on_disk
 
 # What loaders read; weights in other formats would still hold every layer.
-_SUFFIXES = frozenset({".json", ".txt", ".jinja", ".model", ".py", ".tiktoken", ".yaml", ".yml"})
-_NAMES = frozenset({"LICENSE", "LICENSE.md", "NOTICE", "NOTICE.md"})
-_REWRITTEN = frozenset({layout.CONFIG, layout.PROVENANCE, layout.CARD})
-_NOT_OURS = frozenset({layout.TRAINING, layout.LAST})
+_SUFFIXES: Final = frozenset(
+    {".json", ".txt", ".jinja", ".model", ".py", ".tiktoken", ".yaml", ".yml", ".spm", ".bpe"}
+)
+_LEGAL: Final = re.compile(r"LICEN[CS]E|NOTICE|COPYING|COPYRIGHT|USE_POLICY", re.IGNORECASE)
+_WEIGHTS: Final = frozenset(
+    {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".gguf", ".h5", ".msgpack"}
+)
+_REWRITTEN: Final = frozenset({layout.CONFIG, layout.PROVENANCE, layout.CARD})
+_NOT_OURS: Final = frozenset({layout.TRAINING, layout.LAST, "trainer_state.json"})
+# No tokenizer or template comes near; a data set in the folder does.
+_LARGEST: Final = 512 * 2**20
+_LARGEST_MODULES: Final = 2**20
+# Architectures that puma's own prompt and pixel limits are made for.
+_EMBEDS: Final = frozenset({"qwen2_vl", "qwen2_5_vl"})
 
 
-def copy_side_files(parent: Path, folder: Path) -> list[str]:
-    """Copy tokenizer, processors, templates, licences and custom code; return their names."""
-    copied = []
-    for source in _side_files(parent):
-        name = source.relative_to(parent)
+@dataclass(frozen=True)
+class SideFiles:
+    """What a cut takes along.
+
+    Args:
+        taken: files to copy, relative to the parent.
+        left: names of what one might miss in the result, each with the reason.
+    """
+
+    taken: tuple[Path, ...]
+    left: tuple[tuple[str, str], ...]
+
+
+def find_side_files(parent: Path) -> SideFiles:
+    """Return tokenizer, processors, templates, modules, licences and custom code of a checkpoint.
+
+    Raises:
+        CheckpointError: `modules.json` or `embedder.json` is broken, or a file is a link that leads
+            out of the checkpoint.
+    """
+    taken: list[Path] = []
+    left: list[tuple[str, str]] = []
+    modules = _module_folders(parent)
+    for path in _entries(parent):
+        if path.name in _REWRITTEN | _NOT_OURS:
+            continue
+        if stat.S_ISDIR(path.lstat().st_mode):
+            _add_folder(parent, path, modules, taken, left)
+        elif _is_side_file(path):
+            _add(parent, path, taken, left, _LARGEST)
+    head = _head_of(parent)
+    if head:
+        left.append((head, "a head belongs to the layers that it was fitted after"))
+    return SideFiles(tuple(taken), tuple(left))
+
+
+def copy_side_files(parent: Path, folder: Path, reporter: Reporter = SILENT) -> list[str]:
+    """Copy a checkpoint's side files into `folder` and return their names.
+
+    The reporter is told what stays behind that one might miss.
+
+    Raises:
+        CheckpointError: a side file cannot be read, or is a link that leads out of the checkpoint.
+    """
+    found = find_side_files(parent)
+    for name, reason in found.left:
+        reporter.note(f"Left out: {name} ({reason}).")
+    for name in found.taken:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         # A hub snapshot is made of links into a cache: copy what they point to.
-        shutil.copyfile(source, target)
-        copied.append(name.as_posix())
-    return copied
+        with open_regular(checked_file(parent, parent / name)) as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, 2**20)
+    return [name.as_posix() for name in found.taken]
 
 
-def write_embedder_files(parent: Path, folder: Path) -> None:
+def write_embedder_files(parent: Path, folder: Path) -> bool:
     """Make the folder say how it embeds, if the parent only implied it.
 
     The prompt and the pixel limits also go where plain transformers looks for them, so that stock
     loaders make the same vectors.
 
+    Returns:
+        whether puma can embed with the model; one that it cannot embed with is left as it is.
+
     Raises:
-        CheckpointError: the parent cannot embed.
+        CheckpointError: the parent's own `embedder.json` is broken.
     """
     from puma_cli.models.embedder_settings import (
         has_embedder_settings,
@@ -48,9 +111,15 @@ def write_embedder_files(parent: Path, folder: Path) -> None:
         write_embedder_settings,
     )
 
-    settings = settings_for(parent)
     if has_embedder_settings(parent):
-        return
+        settings_for(parent)
+        return True
+    if read_object(parent / layout.CONFIG).get("model_type") not in _EMBEDS:
+        return False
+    try:
+        settings = settings_for(parent)
+    except CheckpointError:
+        return False  # such as one without a token to embed at: still a model like any other
     write_embedder_settings(settings, folder)
     write_text(folder / layout.CHAT_TEMPLATE, settings.template)
     (folder / layout.LAYOUT.old_chat_template).unlink(missing_ok=True)
@@ -62,6 +131,7 @@ def write_embedder_files(parent: Path, folder: Path) -> None:
             inner = content.get("image_processor")
             _limit_pixels(inner if isinstance(inner, dict) else content, limits)
             write_json(path, content)
+    return True
 
 
 def _limit_pixels(content: dict[str, Any], limits: dict[str, int]) -> None:
@@ -72,35 +142,120 @@ def _limit_pixels(content: dict[str, Any], limits: dict[str, int]) -> None:
             content[old] = limits[new]
 
 
-def _side_files(parent: Path) -> Iterator[Path]:
-    """Yield the parent's side files: those at its top and in folders that are no other result."""
-    modules = _module_folders(parent)
-    for path in sorted(parent.iterdir()):
-        if path.name.startswith(".") or path.name in _REWRITTEN | _NOT_OURS:
-            continue
-        if path.name in modules:
-            yield from sorted(file for file in path.rglob("*") if file.is_file())
-        elif path.is_file() and _is_side_file(path):
+def _add_folder(
+    parent: Path,
+    path: Path,
+    modules: set[PurePosixPath],
+    taken: list[Path],
+    left: list[tuple[str, str]],
+) -> None:
+    """Add a folder's files: all of a module's, and those of a folder that holds no weights."""
+    inside = list(_walk(path))
+    own = [file for file in inside if _within(file.relative_to(parent), modules)]
+    for file in own:
+        _add(parent, file, taken, left, None)
+    others = [file for file in inside if file not in own]
+    if any(file.name == layout.PROVENANCE for file in others):
+        return  # another result, such as a cut that was put here
+    if any(file.suffix in _WEIGHTS for file in others):
+        left.append((f"{path.name}/", "it holds weights of every layer"))
+        return
+    for file in others:
+        if _is_side_file(file):
+            _add(parent, file, taken, left, _LARGEST)
+
+
+def _add(
+    parent: Path, path: Path, taken: list[Path], left: list[tuple[str, str]], largest: int | None
+) -> None:
+    name = path.relative_to(parent)
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        left.append((name.as_posix(), "not a regular file"))
+        return
+    size = checked_file(parent, path).stat().st_size
+    if largest is not None and size > largest:
+        left.append((name.as_posix(), f"{size_on_disk(size)} is more than any side file has"))
+        return
+    taken.append(name)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """Yield what a folder holds, by name; hidden files and links to folders are not ours."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"`{folder}` cannot be read.", cause=f"{error.strerror}.") from error
+    for path in found:
+        if not path.name.startswith(".") and not (path.is_symlink() and path.is_dir()):
             yield path
-        elif path.is_dir() and not (path / layout.PROVENANCE).exists():
-            yield from sorted(
-                file for file in path.rglob("*") if file.is_file() and _is_side_file(file)
-            )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in _entries(folder):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            if path.name != "__pycache__":
+                yield from _walk(path)
+        else:
+            yield path
 
 
 def _is_side_file(path: Path) -> bool:
-    if path.name.endswith(".index.json"):
+    if ".index." in path.name:
         return False
-    return path.suffix in _SUFFIXES or path.name in _NAMES
+    if path.suffix in _WEIGHTS:
+        return False
+    return path.suffix in _SUFFIXES or _LEGAL.search(path.name) is not None
 
 
-def _module_folders(parent: Path) -> set[str]:
+def _within(name: Path, modules: set[PurePosixPath]) -> bool:
+    return any(PurePosixPath(name.as_posix()).is_relative_to(module) for module in modules)
+
+
+def _module_folders(parent: Path) -> set[PurePosixPath]:
     """Return the folders of sentence-transformers modules, which may hold weights of their own."""
     path = parent / layout.LAYOUT.modules
-    if not path.is_file():
+    if not os.path.lexists(path):
         return set()
+    folders = set()
+    for module in _read_modules(parent, path):
+        name = module.get("path") if isinstance(module, dict) else None
+        if not isinstance(name, str) or not _is_inside(PurePosixPath(name)):
+            raise CheckpointError(
+                f"`{path}` names the module {name!r}, which is no folder of the checkpoint.",
+                hint="Download or copy the checkpoint again.",
+            )
+        # The model itself lies at the top.
+        if PurePosixPath(name) != PurePosixPath():
+            folders.add(PurePosixPath(name))
+            if str(module.get("type")).endswith(".Transformer"):
+                raise CheckpointError(
+                    f"`{path}` names a second model in `{name}`, which would not be cut.",
+                    hint="Cut that folder by itself.",
+                )
+    return folders
+
+
+def _is_inside(path: PurePosixPath) -> bool:
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _read_modules(parent: Path, path: Path) -> list[Any]:
+    with open_regular(checked_file(parent, path)) as file:
+        raw = file.read(_LARGEST_MODULES + 1)
     try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-        return {str(module["path"]) for module in modules} - {""}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"`{path}` cannot be read.", cause=str(error)) from error
+        if len(raw) > _LARGEST_MODULES:
+            raise ValueError(f"it has more than {_LARGEST_MODULES} bytes")
+        modules = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"`{path}` cannot be read as JSON.", cause=str(error)) from error
+    if not isinstance(modules, list):
+        raise CheckpointError(f"`{path}` is no list of modules.")
+    return modules
+
+
+def _head_of(parent: Path) -> str:
+    if not os.path.lexists(parent / layout.EMBEDDER):
+        return ""
+    head = read_object(parent / layout.EMBEDDER).get("head")
+    return head if isinstance(head, str) else ""

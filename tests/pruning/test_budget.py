@@ -80,7 +80,7 @@ def test_the_most_layers_that_fit_are_found(
         plan = make_plan(uneven, layers, **options)
         if (plan.bytes_after if bytes_meant else plan.parameters[1]) <= budget:
             fitting.append(layers)
-    bound = {"size" if bytes_meant else "parameters": budget}
+    bound: dict[str, Any] = {"size" if bytes_meant else "parameters": budget}
     if fitting:
         assert largest_within(uneven, keep_last=keep_last, **bound, **options) == fitting[-1]
     else:
