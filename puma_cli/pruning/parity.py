@@ -7,6 +7,7 @@ there cannot be on both sides.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,12 +89,16 @@ def check_parity(
         parent: the untouched checkpoint; weight files without any kept tensor may be absent.
         folder: the cut checkpoint.
         kept: ascending indices of the parent's layers that the cut has.
-        device: where to compute.
+        device: where to compute, as `--device` names it.
         trust_remote_code: whether the checkpoints' own Python code may run.
 
     Raises:
+        DeviceError: the device is absent.
         VerificationError: they differ, or one of them does not open.
     """
+    from puma_cli.models.devices import choose_device
+
+    device = str(choose_device(device))
     config = read_transformers_config(parent, trust_remote_code=trust_remote_code)
     probes = make_probes(config)
     dtype = _dtype(folder)
@@ -159,6 +164,10 @@ class _Sides:
             return [_last_hidden_states(model, probe) for probe in probes]
         except Exception as error:
             raise does_not_open(folder, error) from error
+        finally:
+            # Models refer to themselves; without this two would be in memory at a time.
+            del model
+            gc.collect()
 
     def _open(self, folder: Path, dtype: torch.dtype, kept: Sequence[int] | None) -> Any:
         """Return the model by its base class or, where that misses weights, the class it names."""
@@ -175,6 +184,7 @@ class _Sides:
             if not report.missing and not report.misshapen:
                 return model
             del model
+            gc.collect()
         lost = (*report.missing, *report.misshapen)
         raise VerificationError(
             f"The checkpoint `{folder.name}` lacks the weight `{lost[0]}`.",

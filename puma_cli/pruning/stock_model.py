@@ -93,7 +93,7 @@ def stored_tensors(folder: Path, make: Callable[[Any, str], Any]) -> dict[str, A
     Raises:
         VerificationError: a file is not what the index says, or no safetensors file.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     tensors: dict[str, Any] = {}
     try:
@@ -105,7 +105,7 @@ def stored_tensors(folder: Path, make: Callable[[Any, str], Any]) -> dict[str, A
             files = [folder / name for name in sorted(set(names.values()))]
             files = [file for file in files if file.is_file()]
         for file in files:
-            with safe_open(file, framework="pt") as opened:
+            with _opened(file) as opened:
                 for name in opened.keys():  # noqa: SIM118 (no mapping)
                     tensors[name] = make(opened, name)
         lost = [n for n, file in names.items() if folder / file in files and n not in tensors]
@@ -117,6 +117,19 @@ def stored_tensors(folder: Path, make: Callable[[Any, str], Any]) -> dict[str, A
             cause=f"{len(lost)} such weights.",
         )
     return tensors
+
+
+def _opened(file: Path) -> Any:
+    """Return a safetensors file that is read tensor by tensor, not mapped into memory as a whole.
+
+    Older versions of safetensors only know the mapping.
+    """
+    from safetensors import safe_open
+
+    try:
+        return safe_open(file, framework="pt", backend="pread")
+    except TypeError:
+        return safe_open(file, framework="pt")
 
 
 def load_stock(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.zoo.collection import Zoo
 from tests.zoo.member import ZooModel
 from tests.zoo.text import TEXT_MODELS
 from tests.zoo.vision_language import VISION_LANGUAGE_MODELS
@@ -10,4 +11,4 @@ from tests.zoo.writing import write_checkpoint
 FAMILIES: dict[str, ZooModel] = {**VISION_LANGUAGE_MODELS, **TEXT_MODELS}
 MULTIMODAL = frozenset(VISION_LANGUAGE_MODELS)
 
-__all__ = ["FAMILIES", "MULTIMODAL", "ZooModel", "write_checkpoint"]
+__all__ = ["FAMILIES", "MULTIMODAL", "Zoo", "ZooModel", "write_checkpoint"]

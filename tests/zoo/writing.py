@@ -43,8 +43,9 @@ def write_checkpoint(
         model = cls(config) if head else transformers.AutoModel.from_config(config)
         model.config.dtype = getattr(torch, dtype)
         spread(model, seed=zlib.crc32(name.encode()))
-        kind = getattr(torch, dtype)
-        model.to(kind).save_pretrained(folder)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+        model.save_pretrained(folder)
     path = folder / "config.json"
     raw = json.loads(path.read_text(encoding="utf-8"))
     tensors = load_file(folder / "model.safetensors")
