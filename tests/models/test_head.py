@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,6 +186,13 @@ def test_info_says_what_plain_loaders_leave_out(headed: Path, tiny_checkpoint: P
     assert "head" not in dict(model_facts(tiny_checkpoint))
     (headed / BRIDGE).unlink()
     assert "is missing" in dict(model_facts(headed))["embeds"]
+
+
+def test_what_prune_and_info_need_of_heads_leaves_torch_out() -> None:
+    names = "head_file", "embedder_settings", "usage"
+    code = "".join(f"import puma_cli.models.{name}\n" for name in names)
+    code += "import sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_code_on_the_card_applies_the_head(
