@@ -19,6 +19,7 @@ from puma_cli.pruning.output_files import OutputFile, output_files
 from puma_cli.pruning.parallel import THREADS, Job, running
 from puma_cli.pruning.plan import PrunePlan
 
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 _NO_LINK = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP}
     | {errno.ENOSYS, errno.EMLINK, errno.EINVAL}
@@ -125,7 +126,12 @@ class _Completion:
                     cause="The file system lost some, or another program writes there too.",
                     hint="Choose another place with --output-dir.",
                 )
-            os.fsync(file.fileno())
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                # Some network file systems have no such call; what they cannot keep, others say.
+                if error.errno not in _NO_SYNC:
+                    raise
 
 
 def _linked(source: Path, target: Path) -> bool:

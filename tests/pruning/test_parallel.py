@@ -26,8 +26,11 @@ def test_each_job_is_reported_once() -> None:
 
 def test_jobs_run_at_the_same_time() -> None:
     barrier = Barrier(3)
-    jobs: list[Job] = [lambda _: barrier.wait(10) and None for _ in range(3)]
-    with running(jobs, threads=3) as done:
+
+    def meet(_: Event) -> None:
+        barrier.wait(10)
+
+    with running([meet] * 3, threads=3) as done:
         assert len(list(done)) == 3
 
 

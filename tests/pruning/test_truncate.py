@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from puma_cli.checkpoint.output_folder import new_folder
-from puma_cli.checkpoint.safetensors_header import weight_files
+from puma_cli.checkpoint.shard_index import weight_files
 from puma_cli.errors import CheckpointError, NumericError, OutputError
 from puma_cli.progress import Reporter
 from puma_cli.pruning import byte_copy, truncate
