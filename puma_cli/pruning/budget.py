@@ -12,7 +12,8 @@ from puma_cli.checkpoint.safetensors_header import TensorEntry
 from puma_cli.errors import CheckpointError, ConfigError
 from puma_cli.pruning.config_edit import edited_config
 from puma_cli.pruning.layers import first_layers, keep_last_layers
-from puma_cli.pruning.plan import Move, Parent, divide, read_parent
+from puma_cli.pruning.parent import Parent, read_parent
+from puma_cli.pruning.plan import Move, divide
 from puma_cli.report.numbers import count, size_on_disk
 
 _AMOUNT: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?|\.\d{1,9})\s*([A-Za-z]*)")

@@ -14,6 +14,7 @@ from puma_cli.pruning.layer_names import rename_layers
 
 _ARCHITECTURES: Final = "architectures"
 _DTYPES: Final = ("dtype", "torch_dtype")
+_LONGEST: Final = 60
 _KNOWN_DTYPES: Final = frozenset({"float64", "float32", "float16", "bfloat16"})
 
 
@@ -24,6 +25,11 @@ class ConfigChange:
     key: str
     before: Any
     after: Any
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What it was and what it becomes, short enough for a table."""
+        return _in_words(self.before), _in_words(self.after)
 
 
 def edited_config(
@@ -115,3 +121,12 @@ def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str) -> Iter
             yield from _changes(old, new, f"{prefix}{key}.")
         elif old != new:
             yield ConfigChange(prefix + key, old, new)
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return "none"
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if len(text) <= _LONGEST:
+        return text or "none"
+    return f"{len(value)} values" if isinstance(value, list) else f"{text[: _LONGEST - 3]}..."

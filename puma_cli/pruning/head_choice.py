@@ -22,10 +22,12 @@ class HeadChoice:
     Args:
         reason: why it goes; empty where it stays.
         base: class that the checkpoint is of without it; empty where the class stays.
+        note: why it stays although nobody asked for it; otherwise empty.
     """
 
     reason: str = ""
     base: str = ""
+    note: str = ""
 
 
 def choose_head(
@@ -60,7 +62,7 @@ def choose_head(
             cause=f"{obstacle[0].upper()}{obstacle[1:]}.",
             hint="Leave --lm-head away, or give `--lm-head keep`.",
         )
-    return HeadChoice()
+    return HeadChoice(note=f"The LM head stays: {obstacle}.")
 
 
 def _tied(config: Mapping[str, Any], section: DecoderSection) -> bool:

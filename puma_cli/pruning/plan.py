@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint import decoder_keys
-from puma_cli.checkpoint.decoder_keys import Decoder, find_decoder
-from puma_cli.checkpoint.model_facts import read_config
-from puma_cli.checkpoint.safetensors_header import (
-    DTYPE_BITS,
-    TensorEntry,
-    checkpoint_headers,
-)
-from puma_cli.errors import CheckpointError
+from puma_cli.checkpoint.safetensors_header import DTYPE_BITS, TensorEntry
 from puma_cli.pruning.config_edit import ConfigChange, edited_config
-from puma_cli.pruning.decoder_section import DecoderSection, check_architecture, find_section
 from puma_cli.pruning.dtype_choice import dtype_after, target_dtype
-from puma_cli.pruning.families import WIDE_INPUTS
-from puma_cli.pruning.head_choice import choose_head
+from puma_cli.pruning.head_choice import HeadChoice, choose_head
 from puma_cli.pruning.layers import checked_layers
+from puma_cli.pruning.parent import Parent, read_parent
 
 
 @dataclass(frozen=True)
@@ -52,6 +45,16 @@ class Drop:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """The tensors that go for one reason: how many, with how many parameters and bytes."""
+
+    reason: str
+    tensors: int
+    parameters: int
+    size: int
+
+
+@dataclass(frozen=True)
 class PrunePlan:
     """A cut that has not happened yet.
 
@@ -65,6 +68,7 @@ class PrunePlan:
         config: the cut model's raw config.
         changes: what differs in it from the parent's.
         parameters_before: parameters by part of the model; `parameters_after` likewise.
+        notes: sentences about what one might not expect.
     """
 
     folder: Path
@@ -77,6 +81,7 @@ class PrunePlan:
     changes: tuple[ConfigChange, ...]
     parameters_before: Mapping[str, int]
     parameters_after: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     @property
     def first_only(self) -> bool:
@@ -104,6 +109,28 @@ class PrunePlan:
         """Number of parameters before and after."""
         return sum(self.parameters_before.values()), sum(self.parameters_after.values())
 
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What goes, by reason."""
+        groups: dict[str, list[TensorEntry]] = {}
+        for drop in self.dropped:
+            groups.setdefault(drop.reason, []).append(drop.entry)
+        return tuple(
+            Loss(
+                reason,
+                len(entries),
+                sum(entry.parameters for entry in entries),
+                sum(entry.size for entry in entries),
+            )
+            for reason, entries in groups.items()
+        )
+
+    @property
+    def casts(self) -> Mapping[tuple[str, str], int]:
+        """Number of tensors by their dtypes before and after, where these differ."""
+        pairs = ((move.entry.dtype, move.dtype) for move in self.moves)
+        return Counter(pair for pair in pairs if pair[0] != pair[1])
+
     def summary(self) -> dict[str, Any]:
         """Return the plan as plain JSON, without its lists of tensors."""
         before, after = self.parameters
@@ -119,33 +146,15 @@ class PrunePlan:
             "bytes_after": self.bytes_after,
             "parts_before": dict(self.parameters_before),
             "parts_after": dict(self.parameters_after),
-            "config_changes": [
-                {"key": change.key, "before": change.before, "after": change.after}
-                for change in self.changes
+            "config_changes": [asdict(change) for change in self.changes],
+            "dropped": [asdict(loss) for loss in self.losses],
+            "casts": [
+                {"before": before, "after": after, "tensors": number}
+                for (before, after), number in self.casts.items()
             ],
+            "files_read": list(self.files),
+            "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True)
-class Parent:
-    """What is read of a checkpoint before it is cut.
-
-    Args:
-        config: its raw config.
-        tensors: its tensors' headers by name.
-        decoder: where its decoder's layers lie, further ones included.
-        section: where the config describes them.
-    """
-
-    config: dict[str, Any]
-    tensors: Mapping[str, TensorEntry]
-    decoder: Decoder
-    section: DecoderSection
-
-    @property
-    def depth(self) -> int:
-        """Number of decoder layers L; further ones in the weights predict further tokens."""
-        return self.section.depth
 
 
 def depth_of(folder: Path, tensors: Mapping[str, TensorEntry] | None = None) -> int:
@@ -182,11 +191,11 @@ def make_plan(
     """
     parent = read_parent(folder, tensors)
     layers = checked_layers(kept, parent.depth)
-    moves, dropped, base = divide(parent, layers, head=head, dtype=dtype)
+    moves, dropped, choice = divide(parent, layers, head=head, dtype=dtype)
     decoder = parent.decoder
     further = decoder.depth > parent.depth
     edited, changes = edited_config(
-        parent.config, parent.section, layers, base=base, dtype=dtype, further=further
+        parent.config, parent.section, layers, base=choice.base, dtype=dtype, further=further
     )
     staying = {move.name: move.entry for move in moves}
     return PrunePlan(
@@ -200,13 +209,14 @@ def make_plan(
         changes=changes,
         parameters_before=decoder_keys.parameters_by_part(decoder, parent.tensors),
         parameters_after=decoder_keys.parameters_by_part(decoder, staying),
+        notes=(choice.note,) if choice.note else (),
     )
 
 
 def divide(
     parent: Parent, layers: Sequence[int], *, head: str = "auto", dtype: str = "auto"
-) -> tuple[list[Move], list[Drop], str]:
-    """Return the tensors that stay, those that go, and the class if another follows from that.
+) -> tuple[list[Move], list[Drop], HeadChoice]:
+    """Return the tensors that stay, those that go, and what becomes of an LM head.
 
     Args:
         layers: ascending indices of the layers that stay, below the depth.
@@ -217,17 +227,17 @@ def divide(
     """
     decoder = parent.decoder
     slots = {layer: slot for slot, layer in enumerate(layers)}
-    choice = choose_head(head, parent.config, parent.section, decoder)
+    choice = HeadChoice()
+    if any(decoder.part_of(name) == decoder_keys.HEAD for name in parent.tensors):
+        choice = choose_head(head, parent.config, parent.section, decoder)
     target = target_dtype(dtype, parent.config, parent.tensors, decoder)
     moves: list[Move] = []
     dropped: list[Drop] = []
-    base = ""
     for entry in in_file_order(parent.tensors):
         layer = decoder.layer_of(entry.name)
         if layer is None:
             if choice.reason and decoder.part_of(entry.name) == decoder_keys.HEAD:
                 dropped.append(Drop(entry, choice.reason))
-                base = choice.base
             else:
                 moves.append(Move(entry, entry.name, dtype_after(entry, target)))
         elif layer in slots:
@@ -237,33 +247,9 @@ def divide(
             dropped.append(Drop(entry, "predicts further tokens: an embedder never uses it"))
         else:
             dropped.append(Drop(entry, "layer that is not kept"))
-    return moves, dropped, base
+    return moves, dropped, choice
 
 
 def in_file_order(tensors: Mapping[str, TensorEntry]) -> list[TensorEntry]:
     """Return the tensors as they lie in their files, file by file."""
     return sorted(tensors.values(), key=lambda entry: (entry.file.name, entry.start, entry.name))
-
-
-def read_parent(folder: Path, tensors: Mapping[str, TensorEntry] | None = None) -> Parent:
-    """Return what a cut must know of a checkpoint.
-
-    Args:
-        tensors: its headers, if they are known already.
-
-    Raises:
-        CheckpointError: it is broken, its config contradicts its weights, or it cannot be cut.
-    """
-    config = read_config(folder)
-    check_architecture(config, folder.name)
-    if tensors is None:
-        tensors = checkpoint_headers(folder)
-    decoder = find_decoder(tensors)
-    for name in tensors:
-        if decoder.layer_of(name) is None and "per_layer_" in name:
-            raise CheckpointError(
-                f"`{folder.name}` cannot be cut safely.",
-                cause=f"{WIDE_INPUTS[0].upper()}{WIDE_INPUTS[1:]}: `{name}`.",
-            )
-    section = find_section(config, decoder.depth, folder.name)
-    return Parent(config, tensors, decoder, section)

@@ -84,13 +84,13 @@ def copy_side_files(parent: Path, folder: Path, reporter: Reporter = SILENT) -> 
     found = find_side_files(parent)
     for name, reason in found.left:
         reporter.note(f"Left out: {name} ({reason}).")
-    for name in found.taken:
-        target = folder / name
+    for path in found.taken:
+        target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         # A hub snapshot is made of links into a cache: copy what they point to.
-        with open_regular(checked_file(parent, parent / name)) as source, target.open("wb") as copy:
+        with open_regular(checked_file(parent, parent / path)) as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy, 2**20)
-    return [name.as_posix() for name in found.taken]
+    return [path.as_posix() for path in found.taken]
 
 
 def write_embedder_files(parent: Path, folder: Path) -> bool:

@@ -249,3 +249,10 @@ def test_layers_that_strings_name_are_renumbered() -> None:
     config["quantization_config"] = {"first": "model.layers.2"}
     with pytest.raises(CheckpointError, match="a layer that is not kept"):
         edit(config, (0, 3))
+
+
+def test_changes_are_put_in_words() -> None:
+    change = ConfigChange("x", None, ["sliding_attention"] * 30)
+    assert change.words == ("none", "30 values")
+    assert ConfigChange("x", [3, 8], []).words == ("3, 8", "none")
+    assert ConfigChange("x", True, "y" * 99).words == ("True", "y" * 57 + "...")
