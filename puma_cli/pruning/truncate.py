@@ -78,18 +78,21 @@ def write_weights(
 
 
 def _jobs(file: OutputFile, target: Path) -> list[Job]:
-    """Make the file with its header and return what fills it; the last job to end completes it."""
+    """Make the file with its header and return what fills it; the last job to end checks it."""
     with target.open("xb") as opened:
         opened.write(file.header)
     jobs: list[Job] = [*copy_jobs(file.ranges(target)), *cast_jobs(file.casts(target))]
+    jobs = jobs or [lambda stop: None]  # a file of empty tensors is its header
     completion = _Completion(target, file.size, len(jobs))
-    if not jobs:
-        completion.complete()
     return [completion.after(job) for job in jobs]
 
 
 class _Completion:
-    """Puts a file on the disk when the last of its jobs is done."""
+    """Puts a file on the disk piece by piece, and checks it when the last piece is there.
+
+    One wait for the whole file at the end could not be interrupted: minutes, for a large file on a
+    slow disk.
+    """
 
     def __init__(self, path: Path, size: int, jobs: int) -> None:
         self.path = path
@@ -98,40 +101,35 @@ class _Completion:
         self._lock = Lock()
 
     def after(self, job: Job) -> Job:
-        """Return a job that does `job` and, if it is the last, completes the file."""
+        """Return a job that does `job`, waits for the disk and, if it is the last, checks."""
 
         def run(stop: Event) -> None:
             job(stop)
             if stop.is_set():
                 return
+            found = self.sync()
             with self._lock:
                 self._left -= 1
                 last = not self._left
-            if last:
-                self.complete()
-
-        return run
-
-    def complete(self) -> None:
-        """Check the file's size and wait until it is on the disk.
-
-        Raises:
-            OutputError: bytes are missing or too many.
-        """
-        with self.path.open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
-            if found != self.size:
+            if last and found != self.size:
                 raise OutputError(
                     f"`{self.path.name}` has {found} bytes after writing, not {self.size}.",
                     cause="The file system lost some, or another program writes there too.",
                     hint="Choose another place with --output-dir.",
                 )
+
+        return run
+
+    def sync(self) -> int:
+        """Wait until what the file holds is on the disk; return the file's size."""
+        with self.path.open("rb") as file:
             try:
                 os.fsync(file.fileno())
             except OSError as error:
                 # Some network file systems have no such call; what they cannot keep, others say.
                 if error.errno not in _NO_SYNC:
                     raise
+            return os.fstat(file.fileno()).st_size
 
 
 def _linked(source: Path, target: Path) -> bool:

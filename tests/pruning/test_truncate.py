@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,11 +20,12 @@ import torch
 from safetensors.torch import save_file
 
 from puma_cli.checkpoint.output_folder import new_folder
+from puma_cli.checkpoint.safetensors_header import read_header
 from puma_cli.checkpoint.shard_index import weight_files
 from puma_cli.errors import CheckpointError, NumericError, OutputError
 from puma_cli.progress import Reporter
 from puma_cli.pruning import byte_copy, truncate
-from puma_cli.pruning.plan import PrunePlan, make_plan
+from puma_cli.pruning.plan import Move, PrunePlan, make_plan
 from puma_cli.pruning.truncate import write_weights
 from tests.pruning.conftest import weights_of
 
@@ -251,6 +253,53 @@ def test_a_source_that_changes_meanwhile_is_named(
         write_weights(make_plan(sharded, (0, 2)), out, Harming())
     assert f"{word} while they were read" in caught.value.problem
     assert caught.value.hint
+
+
+def test_files_are_on_the_disk_when_they_are_whole(
+    sharded: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, bytes] = {}
+    fsync = os.fsync
+
+    def record(handle: int) -> None:
+        status = os.fstat(handle)
+        # A file opened for writing alone, such as the config's, cannot be read here.
+        with suppress(OSError):
+            synced[status.st_ino] = os.pread(handle, status.st_size, 0)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(byte_copy, "CHUNK_BYTES", 5_000)
+    write_weights(make_plan(sharded, (0, 2)), out)
+    for file in weight_files(out):
+        assert synced[file.stat().st_ino] == file.read_bytes()
+
+
+@pytest.mark.parametrize(("code", "matters"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_only_a_disk_that_fails_to_keep_its_files_is_a_failure(
+    sharded: Path, out: Path, monkeypatch: pytest.MonkeyPatch, code: int, matters: bool
+) -> None:
+    def refuse(handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    plan = make_plan(sharded, (0, 2))
+    monkeypatch.setattr(os, "fsync", refuse)
+    # The JSON files have a wait of their own.
+    monkeypatch.setattr(truncate, "write_json", lambda path, content: None)
+    if matters:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            write_weights(plan, out)
+    else:
+        write_weights(plan, out)
+
+
+def test_empty_tensors_make_files_too(sharded: Path, out: Path) -> None:
+    plan = make_plan(sharded, (0, 2))
+    file = weight_files(sharded)[0]
+    save_file({"extra.empty": torch.empty(0, 3)}, file)
+    entry = read_header(file).tensors["extra.empty"]
+    write_weights(replace(plan, moves=(Move(entry, "extra.renamed", entry.dtype),)), out)
+    assert weights_of(out)["extra.renamed"].shape == (0, 3)
 
 
 def test_a_source_that_is_gone_before_is_named(sharded: Path, out: Path) -> None:
