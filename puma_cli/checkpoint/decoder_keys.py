@@ -25,7 +25,7 @@ OTHER: Final = "other"
 PARTS: Final = (LAYERS, VISION, AUDIO, PROJECTOR, EMBEDDINGS, NORM, HEAD, OTHER)
 
 # The outermost stack that a name lies in: experts and blocks inside a layer have numbers too.
-_LAYER = re.compile(r"(?P<prefix>(?:[^.]+\.)*?layers\.)(?P<index>\d{1,5})\.(?P<rest>.+)")
+_LAYER = re.compile(r"(?P<prefix>(?:[^.]+\.)*?layers\.)(?P<index>0|[1-9][0-9]{0,4})\.(?P<rest>.+)")
 _TOWERS: Final = (
     (VISION, re.compile(r"(^|\.)(visual|vision|vit|vision_\w+|image_\w+|video_\w+)\.")),
     (AUDIO, re.compile(r"(^|\.)(audio|speech|audio_\w+|speech_\w+)\.")),

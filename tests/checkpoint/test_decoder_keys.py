@@ -35,6 +35,37 @@ def test_the_prefix_is_read_from_the_names(stem: str) -> None:
     ]
 
 
+def test_the_decoder_is_the_stack_beside_the_token_embeddings() -> None:
+    stacks = ("audio.encoder.", "model.", "perceiver.", "vision_tower.encoder.", "mtp.")
+    names = [f"{stack}layers.{i}.w" for stack in stacks for i in range(3)]
+    with pytest.raises(CheckpointError, match="cannot be told"):
+        find_decoder(names)
+    assert find_decoder([*names, "model.embed_tokens.weight"]).prefix == "model.layers."
+
+
+def test_the_outermost_number_is_the_layers() -> None:
+    name = "model.layers.1.mlp.layers.7.experts.0.w"
+    decoder = find_decoder(["model.layers.0.w", name])
+    assert (decoder.depth, decoder.layer_of(name)) == (2, 1)
+    assert decoder.renumbered(name, 0) == "model.layers.0.mlp.layers.7.experts.0.w"
+    # Two spellings of one number would become one name.
+    assert decoder.layer_of("model.layers.01.w") is None
+
+
+def test_parts_beside_the_decoder_are_told() -> None:
+    decoder = find_decoder(["model.layers.0.w"])
+    for name, part in (
+        ("model.vision_tower.vision_model.encoder.layers.0.w", decoder_keys.VISION),
+        ("model.embed_tokens_extend.audio_embed.encoder.w", decoder_keys.AUDIO),
+        ("multi_modal_projector.linear_1.weight", decoder_keys.PROJECTOR),
+        ("model.connector.modality_projection.proj.weight", decoder_keys.PROJECTOR),
+        ("thinker.lm_head.weight", decoder_keys.HEAD),
+        ("lm_head.bias", decoder_keys.HEAD),
+        ("model.image_newline", decoder_keys.OTHER),
+    ):
+        assert decoder.part_of(name) == part
+
+
 def test_a_missing_layer_or_an_unclear_decoder_is_refused() -> None:
     with pytest.raises(CheckpointError, match="lacks decoder layer 1 of 3"):
         find_decoder(["layers.0.w", "layers.2.w"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +173,7 @@ def test_files_with_nothing_kept_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     shapes = list(plain_decoder(4).items())
     files = ("model-00001-of-00003.safetensors", "b.safetensors", "c.safetensors")
-    index = {}
+    index: dict[str, str] = {}
     for file, part in zip(files, (shapes[:3], shapes[3:5], shapes[5:]), strict=True):
         write_sparse(tmp_path / file, dict(part))
         index |= {name: file for name, _ in part}
@@ -179,6 +181,19 @@ def test_files_with_nothing_kept_are_not_read(tmp_path: Path) -> None:
     # The file of the layers 2 and 3 is never needed.
     assert set(make_plan(tmp_path, range(2)).files) == {files[0], files[2]}
     assert set(make_plan(tmp_path, range(3)).files) == set(files)
+
+
+def test_planning_loads_no_heavy_library(tmp_path: Path) -> None:
+    folder = with_head(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from puma_cli.pruning.budget import largest_within; "
+        "from puma_cli.pruning.plan import make_plan; from puma_cli.pruning import side_files; "
+        f"folder = Path({str(folder)!r}); make_plan(folder, (0,), dtype='float16'); "
+        "largest_within(folder, size=10**6); side_files.find_side_files(folder); "
+        "assert side_files.write_embedder_files(folder, folder) is False; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_planning_writes_nothing(parents: dict[str, Path]) -> None:
