@@ -65,11 +65,12 @@ def cut(config: dict[str, Any], kept: Sequence[int]) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(set(CUT) - INSIDE))
 def test_every_kept_layer_stays_of_its_kind(name: str) -> None:
     periods = ("sliding_window_pattern", "full_attention_interval", "no_rope_layer_interval")
+    decoder = FAMILIES[FAMILIES[name].text or name]
     for fields in (
         {},
         {"sliding_window": 64, "first_k_dense_replace": 3},
         {**dict.fromkeys(periods, 3), "interleave_moe_layer_step": 2},
-        {"mlp_only_layers": [1, 7, 23]} if "moe" in name else {},
+        {"mlp_only_layers": [1, 7, 23]} if "mlp_only_layers" in decoder.indices else {},
     ):
         config = raw_config(name, **fields)
         parent = kinds_of_layers(config)
