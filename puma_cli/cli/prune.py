@@ -35,6 +35,41 @@ def prune(
         Path | None,
         typer.Option(metavar="DIR", help="Keep as many as `puma analyze` recommends there."),
     ] = None,
+    parameters: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Keep as many as fit so many parameters, such as 4B."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="Keep as many as fit so many bytes, such as 8GB."),
+    ] = None,
+    keep_last: Annotated[
+        bool | None,
+        typer.Option("--keep-last", help="Of K layers, keep the first K-1 and the very last."),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--lm-head", metavar="WHAT", help="keep or drop the LM head.  [default: drop if untied]"
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Cast to float32, float16 or bfloat16.  [default: auto, which is as they are]",
+        ),
+    ] = None,
+    shard_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Largest file, such as 5GB.  [default: divided as in MODEL]"
+        ),
+    ] = None,
+    link: Annotated[
+        bool | None,
+        typer.Option("--link", help="Hard-link files that stay as they are, not copy them."),
+    ] = None,
     verify: Annotated[
         str | None,
         typer.Option(
@@ -43,12 +78,32 @@ def prune(
             "[default: full where memory allows]",
         ),
     ] = None,
+    bridge: Annotated[
+        bool | None,
+        typer.Option(
+            "--bridge", help="Fit a linear head onto MODEL's own vectors, without training."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Data set in the M-BEIR layout, for --bridge."),
+    ] = None,
+    bridge_rows: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Inputs that the bridge is fitted on.  [default: 20000]"),
+    ] = None,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
     dry_run: Annotated[
         bool | None, typer.Option("--dry-run", help="Print the plan and write nothing.")
     ] = None,
+    trust_remote_code: Annotated[
+        bool | None,
+        typer.Option("--trust-remote-code", help="Let the proof run code that MODEL brings."),
+    ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Where to verify.  [default: cpu]"),
+        typer.Option(metavar="NAME", help="Where proof and bridge run.  [default: cpu]"),
     ] = None,
     overwrite: options.Overwrite = None,
     full_hash: options.FullHash = None,
@@ -77,54 +132,108 @@ def _dry_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
 def _outcome(result: PruneResult, settings: PruneSettings) -> Outcome:
     from puma_cli.checkpoint.provenance import to_plain
 
-    plan, parity = result.plan, result.parity
+    plan, parity, bridge = result.plan, result.parity, result.bridge
     payload = {
         "output_dir": str(settings.output_dir),
         "written": result.folder is not None,
         **plan.summary(),
+        "verified": result.verified,
         "parity": to_plain(parity),
+        "bridge": bridge.summary() if bridge else None,
     }
     lines: list[str] = []
     if parity is not None:
         lines.append(
-            f"Checked: equal to {parity.reference} of the parent on {parity.probes} inputs, "
-            f"largest difference {parity.difference:.1e}."
+            f"Checked: {parity.verdict}, {parity.reference}, in {parity.dtype}, on "
+            f"{', '.join(parity.probes)}."
+        )
+        if parity.note:
+            lines.append(f"Mind: {parity.note}.")
+    elif result.verified == "keys":
+        lines.append("Checked: every weight has its place. Not compared with the parent.")
+    if bridge is not None:
+        lines.append(
+            f"Bridge: mean cosine {bridge.cosine:.3f} to the parent's vectors on "
+            f"{bridge.held_out:,} held-out inputs."
         )
     if result.folder is None:
         lines.append("Dry run: nothing was written.")
         following = puma("prune", settings.model, *_choice(settings), "-o", settings.output_dir)
-    else:
-        lines.append(f"Model: {result.folder}")
-        to_student = ("--teacher", settings.model, "--data", "DATA", "--output-dir", "student")
-        following = puma("distill", result.folder, *to_student)
+        return Outcome(
+            value=str(settings.output_dir),
+            payload=payload,
+            body=(_title(plan, settings.model), _sizes(plan), *_changes(plan), *lines),
+            next_command=following,
+        )
+    lines.append(f"Model: {result.folder}")
     return Outcome(
-        value=str(result.folder or settings.output_dir),
+        value=str(result.folder),
         payload=payload,
-        body=(_table(plan, settings.model), *lines),
-        next_command=following,
+        body=(_title(plan, settings.model), _sizes(plan), *lines),
+        next_command=_following(result, settings),
     )
 
 
+def _following(result: PruneResult, settings: PruneSettings) -> str:
+    if result.bridge is not None:
+        data = str(settings.data)
+        return puma("eval", result.folder, "--data", data, "--output-dir", "scores")
+    to_student = ("--teacher", settings.model, "--data", "DATA", "--output-dir", "student")
+    return puma("distill", result.folder, *to_student)
+
+
 def _choice(settings: PruneSettings) -> list[object]:
-    for name in ("keep", "layers", "profile"):
+    """Return the options that say what the result is, as they were typed."""
+    words: list[object] = []
+    for name in ("keep", "layers", "profile", "parameters", "size", "shard_size", "data"):
         value = getattr(settings, name)
         if value is not None:
-            return [f"--{name}", value]
-    return []
+            words += [f"--{name.replace('_', '-')}", value]
+    words += [
+        f"--{name.replace('_', '-')}"
+        for name in ("keep_last", "link", "bridge", "trust_remote_code")
+        if getattr(settings, name)
+    ]
+    for flag, value in (("--lm-head", settings.head), ("--dtype", settings.dtype)):
+        if value != "auto":
+            words += [flag, value]
+    return words
 
 
-def _table(plan: PrunePlan, model: str) -> Table:
+def _title(plan: PrunePlan, model: str) -> str:
     from puma_cli.checkpoint.inspection import say_layers
+
+    kept = say_layers(list(plan.kept))
+    return f"{model} ({plan.model_type}): keeps layers {kept} of {plan.depth}"
+
+
+def _sizes(plan: PrunePlan) -> Table:
     from puma_cli.report.numbers import count, size_on_disk
 
     parts = list(plan.parameters_before)
     before, after = plan.parameters
-    rows = [("decoder layers", str(plan.depth), str(len(plan.kept)))]
+    rows = [("depth", str(plan.depth), str(len(plan.kept)))]
     rows += [
         (part, count(plan.parameters_before[part]), count(plan.parameters_after.get(part, 0)))
         for part in parts
     ]
     rows.append(("parameters", count(before), count(after)))
     rows.append(("weights", size_on_disk(plan.bytes_before), size_on_disk(plan.bytes_after)))
-    title = f"{model}: keeps layers {say_layers(list(plan.kept))} of {plan.depth}"
-    return Table(("", "before", "after"), rows, title=title, strong=(len(parts) + 1,))
+    return Table(("", "before", "after"), rows, strong=(len(parts) + 1,))
+
+
+def _changes(plan: PrunePlan) -> list[Table]:
+    """Return what a dry run shows besides: fields that change, and what goes and why."""
+    from puma_cli.report.numbers import count, size_on_disk
+
+    tables = []
+    if plan.changes:
+        changes = [(change.key, *change.words) for change in plan.changes]
+        tables.append(Table(("config.json", "before", "after"), changes))
+    if plan.dropped:
+        losses = [
+            (loss.reason, f"{loss.tensors:,}", count(loss.parameters), size_on_disk(loss.size))
+            for loss in plan.losses
+        ]
+        tables.append(Table(("left out", "tensors", "parameters", "size"), losses))
+    return tables

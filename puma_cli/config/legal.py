@@ -72,7 +72,11 @@ _SHARED: dict[str, Callable[[Any], str]] = {
     "stop_after": _POSITIVE,
 }
 _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
-    "PruneSettings": {"verify": _OneOf(("auto", "full", "keys", "none"))},
+    "PruneSettings": {
+        "verify": _OneOf(("auto", "full", "keys", "none")),
+        "head": _OneOf(("auto", "keep", "drop")),
+        "bridge_rows": _Range(low=20),
+    },
     "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
     "BatchSettings": {
         "size": _Range(low=2),

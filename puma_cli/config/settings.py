@@ -41,14 +41,30 @@ class AnalyzeSettings:
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """Settings of `puma prune`; exactly one of `keep`, `layers` and `profile` says what stays.
+    """Settings of `puma prune`.
+
+    Exactly one of `keep`, `layers`, `profile`, `parameters` and `size` says what stays.
 
     Args:
-        keep: the number of first decoder layers to keep (1 to the model's depth).
+        keep: the number of decoder layers to keep (1 to the model's depth).
         layers: a list such as `0-2,11`, in ascending order.
         profile: folder of an analysis, whose recommended depth is taken.
+        parameters: most parameters of the result, such as `4B`; as many layers as fit are kept.
+        size: most bytes of its weights, such as `8GB` or `7.5GiB`, likewise.
+        keep_last: of K layers, keep the first K - 1 and the last instead of the first K.
+        head: `keep` or `drop` an LM head; `auto` drops one that has weights of its own.
+        dtype: number format that the weights are cast to; `auto` copies them as they are.
+        shard_size: most bytes of one weight file, or None for the parent's division into files.
+        link: hard-link weight files that stay as they are instead of copying them.
         verify: `full` (opens with every weight, and computes what the parent does), `keys` (opens
             with every weight), `none`, or `auto` for `full` where the model fits in memory.
+        bridge: fit a linear head that leads the result's vectors into the model's own space.
+        data: folder in the M-BEIR layout, whose training split the bridge is fitted on.
+        bridge_rows: at most this many inputs for the bridge (>= 20).
+        batch_size: inputs that are encoded at once for the bridge.
+        seed: seed of the draw of those inputs.
+        device: where the comparison and the bridge run.
+        trust_remote_code: let the checks run Python code that the checkpoint brings.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
@@ -57,9 +73,22 @@ class PruneSettings:
     keep: int | None = None
     layers: str | None = None
     profile: Path | None = None
+    parameters: str | None = None
+    size: str | None = None
+    keep_last: bool = False
+    head: str = "auto"
+    dtype: str = "auto"
+    shard_size: str | None = None
+    link: bool = False
     verify: str = "auto"
-    dry_run: bool = False
+    bridge: bool = False
+    data: Path | None = None
+    bridge_rows: int = 20_000
+    batch_size: int = 128
+    seed: int = 0
     device: str = "cpu"
+    trust_remote_code: bool = False
+    dry_run: bool = False
     overwrite: bool = False
     full_hash: bool = False
 

@@ -59,6 +59,11 @@ class Parity:
     reference: str
     note: str
 
+    @property
+    def verdict(self) -> str:
+        """How the two compare, in words."""
+        return "bit-equal" if self.bit_equal else f"largest difference {self.difference:.1e}"
+
 
 def memory_needed(folder: Path) -> int:
     """Return about how many bytes of memory the proof takes for the cut checkpoint in `folder`."""

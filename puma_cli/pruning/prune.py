@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from puma_cli.checkpoint.card import inherited_metadata, write_card
-from puma_cli.checkpoint.fingerprint import identify, is_unchanged
-from puma_cli.checkpoint.inspection import say_layers
-from puma_cli.checkpoint.output_folder import check_free, new_folder
-from puma_cli.checkpoint.provenance import Parent, describe, read_provenance, write_provenance
-from puma_cli.checkpoint.source import resolve
+from puma_cli.checkpoint.output_folder import check_free, check_space, new_folder
+from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
+from puma_cli.checkpoint.source import Source, open_source
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import ConfigError
+from puma_cli.models.embedder_settings import drop_head
 from puma_cli.progress import SILENT, Reporter
-from puma_cli.pruning.layers import first_layers, parse_layers
-from puma_cli.pruning.plan import PrunePlan, depth_of, make_plan
+from puma_cli.pruning.budget import parse_size
+from puma_cli.pruning.card import write_cut_card
+from puma_cli.pruning.choice import check_choice, choose_layers
+from puma_cli.pruning.key_check import check_keys
+from puma_cli.pruning.output_files import bytes_to_write, output_files
+from puma_cli.pruning.parity import Parity, check_parity, fits_memory, memory_needed
+from puma_cli.pruning.plan import PrunePlan, make_plan
 from puma_cli.pruning.side_files import copy_side_files, write_embedder_files
 from puma_cli.pruning.truncate import write_weights
-from puma_cli.pruning.verify import Parity, check_keys, check_parity
-from puma_cli.report.numbers import count, size_on_disk
+from puma_cli.report.numbers import size_on_disk
+
+if TYPE_CHECKING:
+    from puma_cli.pruning.bridge import Bridge
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,16 @@ class PruneResult:
     Args:
         folder: the cut checkpoint, or None after a dry run.
         plan: what was cut.
-        parity: the proof, or None if it was not asked for.
+        verified: how far the result was checked: `full`, `keys` or `none`.
+        parity: the comparison with the parent, if it was made.
+        bridge: the head that was fitted, if one was asked for.
     """
 
     folder: Path | None
     plan: PrunePlan
+    verified: str = "none"
     parity: Parity | None = None
+    bridge: Bridge | None = None
 
 
 def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
@@ -44,105 +54,110 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
     The folder opens with stock transformers; its output is the parent's `norm(h[k])`.
 
     Raises:
-        ConfigError: not exactly one of `keep`, `layers` and `profile`, or layers out of range.
+        ConfigError: the layers to keep are not said exactly once, or cannot be kept; settings do
+            not fit one another.
         CheckpointError: the model is broken or cannot be cut safely.
+        DataError: the data set for the bridge is broken or too small.
         OutputError: the output folder is taken, holds the model, or cannot be written.
         VerificationError: the result would not compute what the parent does; nothing is left.
     """
     check_settings(settings)
-    _check_choice(settings)
+    check_choice(settings)
+    _check_bridge(settings)
+    shard_bytes = None if settings.shard_size is None else parse_size(settings.shard_size)
     if not settings.dry_run:
         check_free(settings.output_dir, settings.overwrite)
-    parent = resolve(settings.model, reporter)
-    parents = [Parent("model", str(settings.model), identify(parent, settings.full_hash))]
-    plan = make_plan(parent, _kept_layers(settings, parent, parents))
+    source = open_source(settings.model, reporter)
+    kept, profiles = choose_layers(settings, source, reporter)
+    plan = make_plan(
+        source.folder, kept, tensors=source.tensors, head=settings.head, dtype=settings.dtype
+    )
+    files = output_files(plan.moves, shard_bytes)
     if settings.dry_run:
         return PruneResult(None, plan)
-    parity = None
-    inputs = [parent] if settings.profile is None else [parent, settings.profile]
+    check_space(settings.output_dir, bytes_to_write(files, settings.link))
+    # A bridge is fitted to the whole parent; everything else needs the kept layers only.
+    every = {entry.file.name for entry in source.tensors.values()}
+    source.fetch(every if settings.bridge else plan.files, reporter)
+    model = Parent("model", str(settings.model), source.fingerprint(settings.full_hash))
+    inputs = [source.folder, *(Path(profile.name) for profile in profiles)]
     with new_folder(settings.output_dir, settings.overwrite, inputs) as folder:
-        copy_side_files(parent, folder)
-        write_embedder_files(parent, folder)
-        write_weights(plan, folder, reporter)
-        if settings.verify != "none":
-            check_keys(folder)
-        if settings.verify in ("auto", "full"):
-            reporter.note("Comparing the cut model with its parent.")
-            parity = check_parity(parent, folder, plan.kept, settings.device)
-        _write_history(folder, settings, plan, parents, parity)
-    return PruneResult(Path(settings.output_dir), plan, parity)
+        copy_side_files(source.folder, folder, reporter)
+        embeds = write_embedder_files(source.folder, folder)
+        write_weights(plan, folder, reporter, shard_bytes=shard_bytes, link=settings.link)
+        drop_head(folder)
+        verified, parity = _verify(settings, source, folder, plan, reporter)
+        bridge = _bridge(settings, source, folder, plan, reporter) if settings.bridge else None
+        results = {
+            **plan.summary(),
+            "verified": verified,
+            "parity": asdict(parity) if parity else None,
+            "bridge": bridge.summary() if bridge else None,
+        }
+        parents = [model, *profiles]
+        write_provenance(
+            folder, describe("prune", settings, parents, kept_layers=plan.kept, results=results)
+        )
+        title = Path(settings.output_dir).name
+        write_cut_card(
+            folder, title, source, plan, model, parity=parity, bridge=bridge, embeds=embeds
+        )
+    return PruneResult(Path(settings.output_dir), plan, verified, parity, bridge)
 
 
-def _check_choice(settings: PruneSettings) -> None:
-    given = [name for name in ("keep", "layers", "profile") if getattr(settings, name) is not None]
-    if len(given) != 1:
+def _check_bridge(settings: PruneSettings) -> None:
+    if settings.bridge and settings.data is None:
         raise ConfigError(
-            "Nothing says which layers to keep."
-            if not given
-            else f"The layers to keep are given twice: by {' and by '.join(given)}.",
-            hint="Give exactly one of --keep K, --layers LIST and --profile P.",
+            "A bridge is fitted on data, and none are given.", hint="Name a data set with --data."
+        )
+    if settings.data is not None and not settings.bridge:
+        raise ConfigError(
+            f"The data `{settings.data}` are given, but nothing uses them.",
+            hint="Add --bridge, or leave --data away.",
         )
 
 
-def _kept_layers(settings: PruneSettings, model: Path, parents: list[Parent]) -> tuple[int, ...]:
-    """Return the layers that the settings ask for; a profile becomes a parent too."""
-    if settings.layers is not None:
-        return parse_layers(settings.layers)
-    depth = depth_of(model)
-    if settings.keep is not None:
-        return first_layers(settings.keep, depth)
-    from puma_cli.profiling.profile import read_profile
-
-    parents.append(_profile_parent(settings, model))
-    return first_layers(read_profile(parents[-1].name).recommended, depth)
-
-
-def _profile_parent(settings: PruneSettings, model: Path) -> Parent:
-    """Return the profile as a parent, if it is a profile of `model`."""
-    folder = Path(str(settings.profile))
-    provenance = read_provenance(folder) if folder.is_dir() else None
-    for parent in provenance.parents if provenance else ():
-        if parent.role == "model" and not is_unchanged(model, parent.fingerprint):
-            raise ConfigError(
-                f"The profile `{folder}` is not of the model `{settings.model}`.",
-                cause=f"It was made from `{parent.name}`, whose fingerprint is another.",
-                hint="Analyze this model first, or say with --keep how many layers to keep.",
-            )
-    found = identify(folder, settings.full_hash) if folder.is_dir() else ""
-    return Parent("profile", str(folder), found)
-
-
-def _write_history(
-    folder: Path,
-    settings: PruneSettings,
-    plan: PrunePlan,
-    parents: list[Parent],
-    parity: Parity | None,
-) -> None:
-    results = {**plan.summary(), "parity": asdict(parity) if parity else None}
-    write_provenance(
-        folder, describe("prune", settings, parents, kept_layers=plan.kept, results=results)
-    )
-    before, after = plan.parameters
-    facts = [
-        ("parent", str(settings.model)),
-        ("parent's fingerprint", parents[0].fingerprint),
-        ("kept decoder layers", f"{say_layers(list(plan.kept))} of {plan.depth}"),
-        ("parameters", f"{count(after)} (parent: {count(before)})"),
-        (
-            "weights",
-            f"{size_on_disk(plan.bytes_after)} (parent: {size_on_disk(plan.bytes_before)})",
-        ),
-    ]
-    if parity:
-        facts.append(("difference from the parent", f"{parity.difference:.1e}, {parity.reference}"))
-    write_card(
+def _verify(
+    settings: PruneSettings, source: Source, folder: Path, plan: PrunePlan, reporter: Reporter
+) -> tuple[str, Parity | None]:
+    """Check the written folder as far as was asked; return how far that was."""
+    if settings.verify == "none":
+        return "none", None
+    check_keys(folder, trust_remote_code=settings.trust_remote_code)
+    needed = memory_needed(folder)
+    if settings.verify == "auto" and not fits_memory(needed):
+        reporter.note(
+            f"Not compared with its parent: that takes {size_on_disk(needed)} of memory, more than "
+            "is free. Its names and shapes are right; --verify full compares all the same."
+        )
+        return "keys", None
+    if settings.verify == "keys":
+        return "keys", None
+    reporter.note("Comparing the cut model with its parent.")
+    parity = check_parity(
+        source.folder,
         folder,
-        Path(settings.output_dir).name,
-        summary=f"The model {settings.model} with {len(plan.kept)} of its {plan.depth} decoder "
-        "layers, cut by puma and not trained since. Vision tower, token embeddings and final norm "
-        "are the parent's; an LM head, if it had one of its own, is left out. Retrieval with it is "
-        "weak until it is trained with `puma distill`.",
-        facts=facts,
-        metadata=inherited_metadata(plan.folder),
+        plan.kept,
+        device=settings.device,
+        trust_remote_code=settings.trust_remote_code,
     )
+    return "full", parity
+
+
+def _bridge(
+    settings: PruneSettings, source: Source, folder: Path, plan: PrunePlan, reporter: Reporter
+) -> Bridge:
+    from puma_cli.pruning.bridge import fit_bridge, write_bridge
+
+    bridge = fit_bridge(
+        source.folder,
+        plan.kept,
+        Path(str(settings.data)),
+        rows=settings.bridge_rows,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        device=settings.device,
+        reporter=reporter,
+    )
+    write_bridge(bridge, folder)
+    return bridge

@@ -230,7 +230,7 @@ def test_interruption_and_a_full_disk_leave_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise failure
 
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    monkeypatch.setattr(prune_module, "write_weights", fail)
     with pytest.raises(becomes):
         prune(settings(parents["base"], tmp_path / "cut", keep=2))
     assert names(tmp_path) == []
@@ -239,7 +239,7 @@ def test_interruption_and_a_full_disk_leave_nothing(
 def test_a_cut_that_fails_its_proof_leaves_nothing(
     parents: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(plan: Any, folder: Path, *_: Any) -> None:
+    def spoil(plan: Any, folder: Path, *_: Any, **__: Any) -> None:
         write_weights(plan, folder)
         edit_json(folder / "config.json", lambda c: c["text_config"].update(rms_norm_eps=0.5))
 

@@ -13,5 +13,5 @@ def test_the_cards_own_code_gives_pumas_vectors(parents: dict[str, Path], tmp_pa
     folders = [tmp_path / form / "cut" for form in ("base", "stock", "untied", "half", "newer")]
     for folder in folders:
         model = str(parents[folder.parent.name])
-        prune(PruneSettings(model=model, output_dir=folder, keep=2, verify=False))
+        prune(PruneSettings(model=model, output_dir=folder, keep=2, verify="none"))
     check_cards(folders, tmp_path)
