@@ -27,6 +27,7 @@ class Way:
     Args:
         command: the process, whose `{out}` stands for the folder to write.
         note: for the table.
+        model: the checkpoint that it cuts, if it does.
         seconds: of each run; where the process reports its own, those.
         memory: peak resident bytes of each run, the process alone.
         failure: why it is not in the comparison.
@@ -35,6 +36,7 @@ class Way:
     name: str
     command: Sequence[str]
     note: str = ""
+    model: Path | None = None
     seconds: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     failure: str = ""
