@@ -6,10 +6,12 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -85,10 +87,28 @@ def cut_here(parent: Path, target: Path, verify: str = "none") -> None:
     prune(PruneSettings(model=str(parent), output_dir=target, keep=KEEP, verify=verify))
 
 
+def cut_by_command(parent: Path, target: Path) -> None:
+    """Cut as a user does, by a process of its own."""
+    command = [sys.executable, "-m", "puma_cli", "prune", str(parent), "--keep", str(KEEP)]
+    command += ["--output-dir", str(target), "--verify", "none", "--quiet"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=_HANGS)
+    said = done.stderr.decode("utf-8", "replace")
+    if "Traceback" in said or done.returncode not in (0, 1, 2):
+        raise RuntimeError(f"exit {done.returncode}: {said}")
+    if done.returncode:
+        if not said.strip():
+            raise RuntimeError(f"exit {done.returncode} without a word")
+        raise PumaError(said)
+
+
 def run_trial(
-    base: Path, room: Path, name: str, seed: int, watch: Watch, cut: Cut = cut_here
+    base: Path, room: Path, name: str, seed: int, watch: Watch | None, cut: Cut = cut_here
 ) -> Outcome:
-    """Break a copy of `base` in the folder `room` by a seeded mutation, cut and judge it."""
+    """Break a copy of `base` in the folder `room` by a seeded mutation, cut and judge it.
+
+    Args:
+        watch: what hears of every file opened here; None where `cut` runs another process.
+    """
     parent, target = room / "parent", room / "results" / "cut"
     shutil.rmtree(room, ignore_errors=True)
     shutil.copytree(base, parent)
@@ -96,9 +116,13 @@ def run_trial(
     write_outside(room)
     CLASSES[name](parent, Random(f"{name} {seed}"))
     before = _listing(room / OUTSIDE)
+    faults: list[str] = []
     start = time.perf_counter()
     try:
-        with _limited(), watch.over(parent, target.parent) as faults:
+        with (
+            _limited(),
+            watch.over(parent, target.parent) if watch else nullcontext(faults) as faults,
+        ):
             cut(parent, target)
         kind, why = EQUAL, ""
     except PumaError as error:
