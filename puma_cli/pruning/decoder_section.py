@@ -12,8 +12,9 @@ from puma_cli.pruning.layer_fields import DEPTH
 
 FURTHER: Final = "num_nextn_predict_layers"
 _TEXT: Final = "text_config"
-# Names that models outside transformers give to the same section.
-_OTHERS: Final = (_TEXT, "llm_config", "language_config")
+# Where models that puma does not know by name have the same section.
+_SECTIONS: Final = ((_TEXT,), ("llm_config",), ("language_config",), ("vlm_config", _TEXT))
+_TWO_STACKS: Final = ("is_encoder_decoder", "decoder_layers", "encoder_layers")
 _UNKNOWN: Final = "puma does not know how layers of the architecture `{}` differ"
 # What the fields of architectures that puma does not know by name mean wherever they are used.
 _GENERAL: Final = Family(
@@ -99,7 +100,7 @@ def find_section(config: Mapping[str, Any], stacked: int, name: str) -> DecoderS
     model_type = check_architecture(config, name)
     whole = FAMILIES.get(model_type)
     path = _path(config, whole, model_type)
-    section: Any = config[path[0]] if path else config
+    section = _at(config, path) or {}
     depth = _depth(section, stacked, name, known=whole is not None)
     decoder = _decoder_family(section, whole, model_type, depth, nested=bool(path))
     _refuse(decoder, model_type, name)
@@ -120,13 +121,21 @@ def _path(config: Mapping[str, Any], whole: Family | None, model_type: str) -> t
     if isinstance(config.get(_TEXT), dict):
         return (_TEXT,)
     if whole is None:
-        return next(((key,) for key in _OTHERS if isinstance(config.get(key), dict)), ())
+        return next((path for path in _SECTIONS if _at(config, path) is not None), ())
     if whole.flat and config.get(_TEXT) is None:
         return ()
     raise CheckpointError(
         f"config.json of this `{model_type}` describes no text model: it has no {_TEXT}.",
         hint="Save the checkpoint again with transformers, which writes it.",
     )
+
+
+def _at(config: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """Return the object that a path of keys leads to, or None where there is none."""
+    found: Any = config
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _decoder_family(
@@ -156,6 +165,9 @@ def _general_family(section: Mapping[str, Any], model_type: str, depth: int) -> 
     for key in _DEPTH_SCALED:
         if section.get(key):
             raise _unsure(model_type, key, section[key], "scales its layers by their number")
+    for key in _TWO_STACKS:
+        if section.get(key):
+            raise _unsure(model_type, key, section[key], "speaks of a second stack")
     if section.get("kv_source_layers"):
         raise _unsure(model_type, "kv_source_layers", "...", "shares keys and values")
     lists: dict[str, None] = {}

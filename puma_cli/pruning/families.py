@@ -177,26 +177,39 @@ _VISION_LANGUAGE: Final[dict[str, Family]] = {
     "llama4": Family("", "llama4_text"),
 }
 
-_OMNI: Final = Family(
-    refused="it speaks with a talker that reads its thinker's last layer; save the thinker alone"
-)
-_DEPTH_SCALED: Final = "what a layer computes depends on how many there are"
-_LAST_FORCED: Final = "its last layer must attend to everything, wherever the cut is"
-_REFUSED: Final[dict[str, Family]] = {
-    "gemma3n": Family(refused=f"{SHARED_KEYS}, and {WIDE_INPUTS}"),
-    "gemma3n_text": Family(refused=f"{SHARED_KEYS}, and {WIDE_INPUTS}"),
-    "qwen2_5_omni": _OMNI,
-    "qwen3_omni_moe": _OMNI,
-    "zamba": Family(refused="its layers share one attention block"),
-    "zamba2": Family(refused="its layers share one attention block"),
-    "idefics": Family(refused="its images enter through a second stack beside the layers"),
-    "mistral_large4": Family(refused=SHARED_KEYS),
-    "embedding_gemma2": Family(refused=WIDE_INPUTS),
-    **dict.fromkeys(("minicpm", "minicpm3", "minimax", "neomme"), Family(refused=_DEPTH_SCALED)),
-    **dict.fromkeys(
-        ("beam", "diffusion_gemma", "flint", "gemma4_unified", "muse_glimmer", "muse_spark"),
-        Family(refused=_LAST_FORCED),
+_REFUSALS: Final[Mapping[str, tuple[str, ...]]] = {
+    f"{SHARED_KEYS}, and {WIDE_INPUTS}": ("gemma3n",),
+    SHARED_KEYS: ("mistral_large4",),
+    WIDE_INPUTS: ("embedding_gemma2",),
+    "its layers share one attention block": ("zamba", "zamba2"),
+    "its images enter through a second stack beside the layers": ("idefics",),
+    "what a layer computes depends on how many there are": (
+        "minicpm",
+        "minicpm3",
+        "minimax",
+        "neomme",
     ),
+    "its last layer must attend to everything, wherever the cut is": (
+        "beam",
+        "diffusion_gemma",
+        "flint",
+        "gemma4_unified",
+        "muse_glimmer",
+        "muse_spark",
+    ),
+    "it speaks with a talker that reads its thinker's last layer; save the thinker alone": (
+        "qwen2_5_omni",
+        "qwen3_omni_moe",
+    ),
+}
+# The text model inside a refused one can be cut no better, wherever else it stands; the omni
+# models' can.
+_REFUSED: Final[dict[str, Family]] = {
+    name + end: Family(refused=reason)
+    for reason, names in _REFUSALS.items()
+    for name in names
+    for end in ("", "_text")
+    if name + end not in _TEXT
 }
 
 FAMILIES: Final[Mapping[str, Family]] = {**_TEXT, **_VISION_LANGUAGE, **_REFUSED}

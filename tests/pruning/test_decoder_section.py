@@ -43,13 +43,31 @@ def test_base_classes_are_those_that_automodel_opens() -> None:
             assert MODEL_MAPPING_NAMES[name] == family.base
 
 
-@pytest.mark.parametrize("model_type", ["gemma3n", "qwen2_5_omni", "minicpm3", "zamba2"])
+@pytest.mark.parametrize(
+    "model_type", ["gemma3n", "gemma3n_text", "qwen2_5_omni", "minicpm3", "zamba2"]
+)
 def test_what_cannot_be_cut_is_refused_with_the_reason(model_type: str) -> None:
     with pytest.raises(CheckpointError, match=f"`{model_type}`, which cannot be cut") as caught:
         find_section({"model_type": model_type, "num_hidden_layers": 4}, 4, "some/model")
-    assert caught.value.cause == f"{FAMILIES[model_type].refused.capitalize()}." or (
-        FAMILIES[model_type].refused[1:] in caught.value.cause
-    )
+    assert FAMILIES[model_type].refused[1:] in caught.value.cause
+
+
+def test_a_refused_text_model_is_refused_inside_another() -> None:
+    inner = {"model_type": "gemma3n_text", "num_hidden_layers": 4}
+    for model_type in ("llava", "nobody_knows"):
+        with pytest.raises(CheckpointError, match="cannot be cut safely"):
+            find_section({"model_type": model_type, "text_config": inner}, 4, "x")
+    assert not FAMILIES["qwen2_5_omni_text"].refused
+
+
+def test_a_model_inside_a_retriever_is_found() -> None:
+    text = {"model_type": "qwen2_vl_text", "num_hidden_layers": 4}
+    config = {"model_type": "colqwen2", "vlm_config": {"text_config": text}}
+    section = find_section(config, 4, "x")
+    assert section.path == ("vlm_config", "text_config")
+    edited, changes = edited_config(config, section, (0, 1))
+    assert edited["vlm_config"]["text_config"]["num_hidden_layers"] == 2
+    assert changes[0].key == "vlm_config.text_config.num_hidden_layers"
 
 
 def test_an_unknown_decoder_is_understood_by_its_fields() -> None:
@@ -86,6 +104,8 @@ def test_an_unknown_model_around_a_known_decoder_keeps_first_layers() -> None:
         {"kv_source_layers": [0, 0, 2, 2]},
         {"layer_overrides": {"1": {}}},
         {"scale_depth": 1.4},
+        {"is_encoder_decoder": True},
+        {"block_configs": [{}, {}, {}, {}]},
     ],
 )
 def test_fields_that_may_belong_to_layers_are_refused(fields: dict[str, Any]) -> None:

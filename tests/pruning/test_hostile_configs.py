@@ -17,14 +17,14 @@ from puma_cli.pruning.plan import make_plan
 from tests.pruning.headers import plain_decoder, sparse_checkpoint
 
 DEPTH = 6
-TEXT = {
+TEXT: dict[str, Any] = {
     "model_type": "qwen2",
     "num_hidden_layers": DEPTH,
     "layer_types": ["full_attention", "sliding_attention"] * 3,
     "max_window_layers": 3,
     "tie_word_embeddings": False,
 }
-CONFIGS = {
+CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_vl": {"text_config": {**TEXT, "model_type": "qwen2_vl_text"}},
     "qwen3_vl_moe": {
         "text_config": {
@@ -62,7 +62,7 @@ CONFIGS = {
     "nobody": {**TEXT, "first_k_dense_replace": 2, "num_kv_shared_layers": 0},
     "llava": {"text_config": TEXT, "quantization_config": {"ignore": ["model.layers.1.mlp"]}},
 }
-VALUES = st.recursive(
+VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-(10**40), 10**40)
@@ -90,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 @given(data=st.data(), name=st.sampled_from(sorted(CONFIGS)), value=VALUES)
 def test_any_value_of_any_field_ends_in_a_plan_or_a_sentence(
-    folder: Path, data: st.DataObject, name: str, value: Any
+    folder: Path, data: Any, name: str, value: Any
 ) -> None:
     config: dict[str, Any] = copy.deepcopy(CONFIGS[name])
     config |= {"model_type": name, "architectures": ["XForCausalLM"], "torch_dtype": "bfloat16"}
