@@ -113,3 +113,16 @@ def parent(request: pytest.FixtureRequest, parents: dict[str, Path]) -> Path:
 def parent_copy(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     """A copy of the tiny checkpoint that a test may spoil."""
     return Path(shutil.copytree(tiny_checkpoint, tmp_path / "parent"))
+
+
+@pytest.fixture
+def sharded(parents: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the sharded parent that a test may spoil."""
+    return Path(shutil.copytree(parents["sharded"], tmp_path / "parent"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An empty folder to write to."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"

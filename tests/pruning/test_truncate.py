@@ -8,9 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,12 +17,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from puma_cli.checkpoint.output_folder import new_folder
 from puma_cli.checkpoint.safetensors_header import read_header
 from puma_cli.checkpoint.shard_index import weight_files
-from puma_cli.errors import CheckpointError, NumericError, OutputError
+from puma_cli.errors import NumericError
 from puma_cli.progress import Reporter
-from puma_cli.pruning import byte_copy, truncate
 from puma_cli.pruning.plan import Move, PrunePlan, make_plan
 from puma_cli.pruning.truncate import write_weights
 from tests.pruning.conftest import weights_of
@@ -32,8 +28,8 @@ from tests.pruning.conftest import weights_of
 T = TypeVar("T")
 
 
-class Acting(Reporter):
-    """Calls `act` when the pieces of the weights are done."""
+class Noting(Reporter):
+    """Keeps what it is told."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -45,10 +41,6 @@ class Acting(Reporter):
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         self.totals.append(total)
         yield from items
-        self.act()
-
-    def act(self) -> None:
-        """Do nothing."""
 
 
 def refuse_links(code: int) -> object:
@@ -59,22 +51,9 @@ def refuse_links(code: int) -> object:
 
 
 @pytest.fixture
-def sharded(parents: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy of the sharded parent that a test may spoil."""
-    return Path(shutil.copytree(parents["sharded"], tmp_path / "parent"))
-
-
-@pytest.fixture
 def whole_plan(sharded: Path) -> PrunePlan:
     """A plan that keeps all layers, so that every file stays as it is."""
     return make_plan(sharded, range(4))
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    """An empty folder to write to."""
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
 
 
 def test_kept_tensors_are_the_parents_bit_by_bit(parent: Path, out: Path) -> None:
@@ -175,7 +154,7 @@ def test_where_links_cannot_be_made_files_are_copied(
     whole_plan: PrunePlan, out: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     monkeypatch.setattr(os, "link", refuse_links(code))
-    reporter = Acting()
+    reporter = Noting()
     write_weights(whole_plan, out, reporter, link=True)
     assert len(reporter.notes) == 1
     assert "copying them" in reporter.notes[0]
@@ -205,92 +184,9 @@ def test_files_get_the_permissions_of_any_other(whole_plan: PrunePlan, out: Path
 
 
 def test_progress_counts_every_job(sharded: Path, out: Path) -> None:
-    reporter = Acting()
+    reporter = Noting()
     files = write_weights(make_plan(sharded, (0, 2)), out, reporter)
     assert reporter.totals == [len(files)]  # small files are one job each
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_stops_every_thread_and_leaves_nothing(
-    sharded: Path,
-    tmp_path: Path,
-    error: type[BaseException],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Stopping(Reporter):
-        def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-            assert total is not None
-            assert total > 10
-            yield next(iter(items))
-            raise error
-
-    monkeypatch.setattr(byte_copy, "CHUNK_BYTES", 5_000)
-
-    def run() -> None:
-        with new_folder(tmp_path / "cut") as folder:
-            write_weights(make_plan(sharded, (0, 2)), folder, Stopping())
-
-    with pytest.raises(error):
-        run()
-    assert [path.name for path in tmp_path.iterdir()] == ["parent"]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("puma")]
-
-
-@pytest.mark.parametrize(("harm", "word"), [("touch", "changed"), ("unlink", "vanished")])
-def test_a_source_that_changes_meanwhile_is_named(
-    sharded: Path, out: Path, harm: str, word: str
-) -> None:
-    victim = weight_files(sharded)[0]
-
-    class Harming(Acting):
-        def act(self) -> None:
-            if harm == "touch":
-                os.utime(victim, ns=(1, 1))
-            else:
-                victim.unlink()
-
-    with pytest.raises(CheckpointError) as caught:
-        write_weights(make_plan(sharded, (0, 2)), out, Harming())
-    assert f"{word} while they were read" in caught.value.problem
-    assert caught.value.hint
-
-
-def test_files_are_on_the_disk_when_they_are_whole(
-    sharded: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: dict[int, bytes] = {}
-    fsync = os.fsync
-
-    def record(handle: int) -> None:
-        status = os.fstat(handle)
-        # A file opened for writing alone, such as the config's, cannot be read here.
-        with suppress(OSError):
-            synced[status.st_ino] = os.pread(handle, status.st_size, 0)
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", record)
-    monkeypatch.setattr(byte_copy, "CHUNK_BYTES", 5_000)
-    write_weights(make_plan(sharded, (0, 2)), out)
-    for file in weight_files(out):
-        assert synced[file.stat().st_ino] == file.read_bytes()
-
-
-@pytest.mark.parametrize(("code", "matters"), [(errno.EINVAL, False), (errno.EIO, True)])
-def test_only_a_disk_that_fails_to_keep_its_files_is_a_failure(
-    sharded: Path, out: Path, monkeypatch: pytest.MonkeyPatch, code: int, matters: bool
-) -> None:
-    def refuse(handle: int) -> None:
-        raise OSError(code, os.strerror(code))
-
-    plan = make_plan(sharded, (0, 2))
-    monkeypatch.setattr(os, "fsync", refuse)
-    # The JSON files have a wait of their own.
-    monkeypatch.setattr(truncate, "write_json", lambda path, content: None)
-    if matters:
-        with pytest.raises(OSError, match=os.strerror(code)):
-            write_weights(plan, out)
-    else:
-        write_weights(plan, out)
 
 
 def test_empty_tensors_make_files_too(sharded: Path, out: Path) -> None:
@@ -300,33 +196,6 @@ def test_empty_tensors_make_files_too(sharded: Path, out: Path) -> None:
     entry = read_header(file).tensors["extra.empty"]
     write_weights(replace(plan, moves=(Move(entry, "extra.renamed", entry.dtype),)), out)
     assert weights_of(out)["extra.renamed"].shape == (0, 3)
-
-
-def test_a_source_that_is_gone_before_is_named(sharded: Path, out: Path) -> None:
-    plan = make_plan(sharded, (0, 2))
-    weight_files(sharded)[0].unlink()
-    with pytest.raises(CheckpointError, match="No such file"):
-        write_weights(plan, out)
-
-
-def test_a_disk_that_fills_is_named_and_nothing_stays(
-    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fill(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "copy_file_range", fill, raising=False)
-    with pytest.raises(OutputError, match="disk is full"), new_folder(tmp_path / "cut") as folder:
-        write_weights(make_plan(sharded, (0, 2)), folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["parent"]
-
-
-def test_a_file_of_another_size_than_planned_is_no_success(
-    sharded: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(truncate, "copy_jobs", lambda ranges: [])
-    with pytest.raises(OutputError, match="bytes after writing"):
-        write_weights(make_plan(sharded, (0, 2)), out)
 
 
 def test_without_a_cast_torch_is_never_imported(sharded: Path, out: Path) -> None:
