@@ -58,20 +58,9 @@ def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:
         yield "embeds", f"no: {error.problem} {error.cause}".strip()
         return
     yield "dimension", str(settings.dimension)
-    if settings.head is not None:
-        yield "head", _head_fact(folder, settings.head)
     if head is not None:
         what = f"{settings.head}, {head[0]} to {head[1]}"
         yield "head", f"{what}: puma applies it, plain AutoModel gives the vectors before it"
     where = f"says {EMBEDDER}" if own else f"a trained token of its own: it has no {EMBEDDER}"
     yield "ends on", f"{settings.embed_token} ({where})"
     yield "pixels per image", f"{settings.min_pixels} to {settings.max_pixels}"
-
-
-def _head_fact(folder: Path, name: str) -> str:
-    from puma_cli.models.head_file import head_shape
-
-    before, after = head_shape(folder, name)
-    return (
-        f"{name}, {before} to {after}; puma applies it, plain AutoModel gives the vectors before it"
-    )
