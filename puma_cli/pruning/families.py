@@ -152,9 +152,11 @@ _VISION_LANGUAGE: Final[dict[str, Family]] = {
     "qwen3_vl": Family("Qwen3VLModel", "qwen3_vl_text", entered=_DEEPSTACK),
     "qwen3_vl_moe": Family("Qwen3VLMoeModel", "qwen3_vl_moe_text", entered=_DEEPSTACK),
     "qwen3_5": Family("Qwen3_5Model", "qwen3_5_text"),
-    "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinkerModel", "qwen2_5_omni_text"),
+    "qwen2_5_omni_thinker": Family(
+        "Qwen2_5OmniThinkerModel", "qwen2_5_omni_text", head_for=_IN_MEMORY
+    ),
     "qwen3_omni_moe_thinker": Family(
-        "Qwen3OmniMoeThinkerModel", "qwen3_omni_moe_text", entered=_DEEPSTACK
+        "Qwen3OmniMoeThinkerModel", "qwen3_omni_moe_text", entered=_DEEPSTACK, head_for=_IN_MEMORY
     ),
     "llava": Family("LlavaModel", "llama"),
     "llava_next": Family("LlavaNextModel", "llama"),
