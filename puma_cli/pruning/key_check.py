@@ -17,7 +17,9 @@ from puma_cli.pruning.stock_model import (
 )
 
 
-def check_keys(folder: Path, *, trust_remote_code: bool = False) -> None:
+def check_keys(
+    folder: Path, *, parent: Path | None = None, trust_remote_code: bool = False
+) -> None:
     """Check that the class a folder names finds every weight it wants, of its shape, and no other.
 
     Nothing but headers is read: weights and model are on the meta device, and transformers' own
@@ -25,15 +27,21 @@ def check_keys(folder: Path, *, trust_remote_code: bool = False) -> None:
 
     Args:
         folder: a checkpoint whose weight files are all there.
+        parent: the checkpoint it was cut from. Weights that its own class does not want either are
+            let pass; without it, none are.
         trust_remote_code: whether the checkpoint's own Python code may run.
 
     Raises:
         VerificationError: it does not.
     """
     report = report_keys(folder, trust_remote_code=trust_remote_code)
+    unexpected = report.unexpected
+    if unexpected and parent is not None:
+        idle = set(report_keys(parent, trust_remote_code=trust_remote_code).unexpected)
+        unexpected = tuple(name for name in unexpected if name not in idle)
     for problem, names in (
         ("lacks the weight", report.missing),
-        ("has the unexpected weight", report.unexpected),
+        ("has the unexpected weight", unexpected),
         ("has a misshapen weight", report.misshapen),
     ):
         if names:

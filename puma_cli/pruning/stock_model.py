@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from puma_cli.errors import VerificationError
+from puma_cli.errors import DeviceError, PumaError, VerificationError
 from puma_cli.models.quiet import quiet_transformers
 
 if TYPE_CHECKING:
@@ -44,23 +44,45 @@ def read_transformers_config(folder: Path, *, trust_remote_code: bool = False) -
             raise does_not_open(folder, error) from error
 
 
-def does_not_open(folder: Path, error: Exception) -> VerificationError:
-    """Return the error that says that transformers does not open a checkpoint."""
+def does_not_open(folder: Path, error: Exception) -> PumaError:
+    """Return the error that says why transformers does not open or run a checkpoint."""
+    cause = f"{type(error).__name__}: {error}"
+    if _is_lack_of_memory(error):
+        return DeviceError(
+            f"There is not enough memory to compare `{folder.name}` with its parent.",
+            cause=cause,
+            hint="Check the names alone with --verify keys, which needs hardly any memory.",
+        )
     return VerificationError(
         f"The checkpoint `{folder.name}` does not open with transformers.",
-        cause=f"{type(error).__name__}: {error}",
+        cause=cause,
         hint="Check that the parent opens with transformers' AutoModel.",
     )
 
 
+def _is_lack_of_memory(error: Exception) -> bool:
+    import torch
+
+    # On a CPU, torch has no type of its own for it.
+    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 def base_class(config: Any, *, trust_remote_code: bool = False) -> Any:
-    """Return the class that `AutoModel` takes for a config."""
+    """Return the class that `AutoModel` takes for a config.
+
+    Raises:
+        VerificationError: it has none.
+    """
     from transformers import MODEL_MAPPING
     from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
     custom = (getattr(config, "auto_map", None) or {}).get("AutoModel")
     if custom and trust_remote_code:
-        return get_class_from_dynamic_module(custom, config.name_or_path)
+        try:
+            return get_class_from_dynamic_module(custom, config.name_or_path)
+        except Exception as error:
+            raise does_not_open(Path(config.name_or_path), error) from error
     found: Any = MODEL_MAPPING.get(type(config), None)
     if found is None:
         raise VerificationError(
@@ -162,7 +184,7 @@ def load_stock(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )
-        except VerificationError:
+        except PumaError:
             raise
         except Exception as error:
             raise does_not_open(folder, error) from error

@@ -74,6 +74,18 @@ def test_the_class_that_the_config_names_counts(zoo: Zoo, tmp_path: Path) -> Non
         assert report_keys(folder).unexpected == ("lm_head.weight",)
 
 
+def test_what_the_parents_class_leaves_lying_too_is_let_pass(zoo: Zoo, tmp_path: Path) -> None:
+    idle = {"model.layers.1.self_attn.idle": torch.zeros(1)}
+    parent = changed(zoo.folder("llama"), tmp_path / "parent", **idle)
+    same = changed(zoo.folder("llama"), tmp_path / "same", **idle)
+    other = changed(zoo.folder("llama"), tmp_path / "other", idle=torch.zeros(1), **idle)
+    check_keys(same, parent=parent)
+    with pytest.raises(VerificationError, match=r"unexpected weight `model\.layers\.1"):
+        check_keys(same)
+    with pytest.raises(VerificationError, match="unexpected weight `idle"):
+        check_keys(other, parent=parent)
+
+
 def test_what_transformers_cannot_open_is_said_so(zoo: Zoo, tmp_path: Path) -> None:
     folder = changed(zoo.folder("llama"), tmp_path / "broken")
     for content in ("{}", "no json", json.dumps({"model_type": "no_such_type"})):

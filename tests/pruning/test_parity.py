@@ -208,6 +208,21 @@ def test_an_unknown_device_is_an_error(zoo: Zoo, tmp_path: Path) -> None:
         check_parity(parent, parent, tuple(range(6)), device="warp")
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 byte")]
+)
+def test_a_lack_of_memory_is_no_fault_of_the_cut(
+    error: Exception, zoo: Zoo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(transformers.LlamaModel, "forward", fail)
+    parent = zoo.folder("llama")
+    with pytest.raises(DeviceError, match="not enough memory"):
+        check_parity(parent, parent, tuple(range(6)))
+
+
 def test_memory_is_told_from_the_files(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
     small = memory_needed(tmp_path)
