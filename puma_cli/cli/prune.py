@@ -178,6 +178,8 @@ def _following(result: PruneResult, settings: PruneSettings) -> str:
     if result.bridge is not None:
         data = str(settings.data)
         return puma("eval", result.folder, "--data", data, "--output-dir", "scores")
+    if not result.embeds:
+        return puma("info", result.folder)
     to_student = ("--teacher", settings.model, "--data", "DATA", "--output-dir", "student")
     return puma("distill", result.folder, *to_student)
 

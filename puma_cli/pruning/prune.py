@@ -39,6 +39,7 @@ class PruneResult:
         verified: how far the result was checked: `full`, `keys` or `none`.
         parity: the comparison with the parent, if it was made.
         bridge: the head that was fitted, if one was asked for.
+        embeds: whether puma can embed with the model; False after a dry run.
     """
 
     folder: Path | None
@@ -46,6 +47,7 @@ class PruneResult:
     verified: str = "none"
     parity: Parity | None = None
     bridge: Bridge | None = None
+    embeds: bool = False
 
 
 def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
@@ -102,7 +104,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
         write_cut_card(
             folder, title, source, plan, model, parity=parity, bridge=bridge, embeds=embeds
         )
-    return PruneResult(Path(settings.output_dir), plan, verified, parity, bridge)
+    return PruneResult(Path(settings.output_dir), plan, verified, parity, bridge, embeds)
 
 
 def _check_bridge(settings: PruneSettings) -> None:
