@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
 from puma_cli.checkpoint.json_object import LARGEST, read_object
 from puma_cli.checkpoint.layout import CONFIG, EMBEDDER, LAYOUT, PROVENANCE
-from puma_cli.checkpoint.links import open_regular
+from puma_cli.checkpoint.links import checked_file, open_regular
 from puma_cli.checkpoint.safetensors_header import TensorEntry, read_header
 from puma_cli.checkpoint.shard_index import weight_files
 
@@ -78,7 +79,7 @@ def full_hash(folder: str | Path) -> str:
 
 def _add_checkpoint(digest: hashlib._Hash, folder: Path) -> None:
     for name in (CONFIG, EMBEDDER):
-        content = _content(folder / name)
+        content = _content(folder, name)
         _add(digest, name, len(content))
         digest.update(content)
     for file in sorted(folder.iterdir()):
@@ -92,10 +93,10 @@ def _add_checkpoint(digest: hashlib._Hash, folder: Path) -> None:
                 _add_windows(digest, opened, entry.start, entry.end)
 
 
-def _content(path: Path) -> bytes:
-    if not path.is_file():
+def _content(folder: Path, name: str) -> bytes:
+    if not os.path.lexists(folder / name):
         return b""
-    with open_regular(path) as file:
+    with open_regular(checked_file(folder, folder / name)) as file:
         return file.read(LARGEST)
 
 
@@ -106,6 +107,7 @@ def _heads(folder: Path) -> list[Path]:
     name = read_object(folder / EMBEDDER).get("head")
     if type(name) is not str or Path(name).name != name or not (folder / name).is_file():
         return []
+    checked_file(folder, folder / name)
     return [folder / name]
 
 

@@ -21,10 +21,12 @@ from safetensors import deserialize
 from puma_cli import PruneSettings, prune
 from puma_cli.errors import PumaError
 from tests.pruning.mutations import CLASSES, OUTSIDE
+from tests.pruning.mutations.editing import CONFIG, INDEX, SIDE_FILES
 from tests.pruning.mutations.watch import Watch
 from tests.zoo import write_checkpoint
 
 DEPTH, KEEP = 4, 2
+DESCRIPTIONS = (CONFIG, INDEX, *SIDE_FILES)
 REFUSED, EQUAL, FAILED = "refused", "equal", "failed"
 # What no refusal may need; a trial that hangs fails instead of hanging the rest.
 LIMIT = 5.0
@@ -77,7 +79,7 @@ def write_outside(room: Path) -> None:
     """Write what lies beside the checkpoint and must be neither read nor changed."""
     outside = room / OUTSIDE
     (outside / "1_Pooling").mkdir(parents=True)
-    for name in ("config.json", "modules.json", "secret.txt", "1_Pooling/config.json"):
+    for name in (*DESCRIPTIONS, "secret.txt", "1_Pooling/config.json"):
         (outside / name).write_text('{"secret": 1}')
     (outside / "model.safetensors").write_bytes(bytes(100))
 
