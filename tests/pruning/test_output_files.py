@@ -133,6 +133,28 @@ def test_an_odd_tensor_between_others_costs_nobody_their_alignment(tmp_path: Pat
     written = fill(file, tmp_path / "out")
     assert read_raw(written)[0] == {name: tensors[name] for name in ("kept", "wide", "half")}
     assert load_file(written)["wide"].numpy().tobytes() == wide
+    for entry in read_header(written).tensors.values():
+        assert entry.start % (DTYPE_BITS[entry.dtype] // 8) == 0
+
+
+def test_neighbours_that_alignment_parts_are_two_ranges(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    tensors: dict[str, Raw] = {
+        "a": ("F16", (1,), b"ab"),
+        "b": u8(b"cde"),
+        "c": ("F32", (1,), b"1" * 4),
+    }
+    write_raw(path, tensors, None)
+    entries = read_header(path).tensors
+    moves = [
+        Move(entry, name, "BF16" if name == "c" else entry.dtype) for name, entry in entries.items()
+    ]
+    (file,) = output_files(moves)
+    assert [move.name for move in file.moves] == ["a", "c", "b"]
+    origin = len(file.header)
+    pieces = [(piece.start, piece.place - origin, piece.size) for piece in file.ranges(tmp_path)]
+    assert pieces == [(entries["a"].start, 0, 2), (entries["b"].start, 4, 3)]
+    assert [(cast.place - origin, cast.size) for cast in file.casts(tmp_path)] == [(2, 4)]
 
 
 def test_files_still_to_be_downloaded_are_planned_too(shards: list[Path]) -> None:
