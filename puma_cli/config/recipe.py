@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from puma_cli.config.suggestion import did_you_mean
 from puma_cli.errors import ConfigError
@@ -75,9 +73,11 @@ def read_config(config: str) -> Mapping[str, Any]:
     Raises:
         ConfigError: no such recipe or file, or its text is no YAML mapping.
     """
+    from puma_cli.config.strict_yaml import parse_mapping  # most commands are given no file
+
     path = Path(config)
     if not config.endswith(_SUFFIXES) and len(path.parts) == 1 and not path.is_file():
-        return _mapping(find_recipe(config).text, config)
+        return parse_mapping(find_recipe(config).text, config)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -87,7 +87,7 @@ def read_config(config: str) -> Mapping[str, Any]:
             cause=str(getattr(error, "strerror", None) or error) + ".",
             hint=near or "`puma recipes ls` lists the recipes that --config takes by name.",
         ) from error
-    return _mapping(text, config)
+    return parse_mapping(text, config)
 
 
 def _siblings(path: Path) -> list[str]:
@@ -104,39 +104,3 @@ def _parse(name: str, text: str) -> Recipe:
     lines = (line for line in head if line.startswith("puma ") and "--config" in line)
     usage = next(lines, "")
     return Recipe(name, title=head[0] if head else "", usage=usage, text=text)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a key given twice, of which YAML keeps the last in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise ConfigError(f"Line {line}: the key {key.value!r} is given twice")
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _mapping(text: str, name: str) -> Mapping[str, Any]:
-    try:
-        content = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"{name}{where} is not valid YAML",
-            cause=f"{getattr(error, 'problem', None) or error}.",
-        ) from error
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error.problem}", hint="Keep one of them.") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise ConfigError(
-            f"{name} holds no settings",
-            cause=f"Its top level is {type(content).__name__}, not names with values.",
-            hint="Write lines such as `seed: 1`; --print-config prints a full example.",
-        )
-    return content

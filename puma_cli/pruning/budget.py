@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
@@ -132,6 +131,8 @@ def _too_small(
 
 
 def _parse(text: str, units: Mapping[str, int], what: str, examples: str) -> int:
+    from fractions import Fraction  # brings decimal, which most cuts have no use for
+
     match = _AMOUNT.fullmatch(text.strip())
     unit = match[2].lower() if match else ""
     if match is None or unit not in units:

@@ -17,9 +17,7 @@ from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.budget import parse_size
 from puma_cli.pruning.card import write_cut_card
 from puma_cli.pruning.choice import check_choice, choose_layers
-from puma_cli.pruning.key_check import check_keys
 from puma_cli.pruning.output_files import bytes_to_write, output_files
-from puma_cli.pruning.parity import Parity, check_parity, fits_memory, memory_needed
 from puma_cli.pruning.plan import PrunePlan, make_plan
 from puma_cli.pruning.side_files import copy_side_files, write_embedder_files
 from puma_cli.pruning.truncate import write_weights
@@ -27,6 +25,7 @@ from puma_cli.report.numbers import size_on_disk
 
 if TYPE_CHECKING:
     from puma_cli.pruning.bridge import Bridge
+    from puma_cli.pruning.parity import Parity
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,9 @@ def _verify(
     """Check the written folder as far as was asked; return how far that was."""
     if settings.verify == "none":
         return "none", None
+    from puma_cli.pruning.key_check import check_keys
+    from puma_cli.pruning.parity import check_parity, fits_memory, memory_needed
+
     check_keys(folder, trust_remote_code=settings.trust_remote_code)
     needed = memory_needed(folder)
     if settings.verify == "auto" and not fits_memory(needed):
