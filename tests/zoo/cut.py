@@ -1,4 +1,4 @@
-"""Cutting a checkpoint of the zoo without any proof, for tests that do the proving."""
+"""Cutting a checkpoint of the zoo: by the plan alone, without any proof, and as a user does."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from puma_cli.cli.app import run
 from puma_cli.pruning.plan import PrunePlan, make_plan
 from puma_cli.pruning.truncate import write_weights
 
@@ -16,3 +17,10 @@ def write_cut(parent: Path, folder: Path, kept: Sequence[int], **options: Any) -
     folder.mkdir(parents=True)
     write_weights(plan, folder)
     return plan
+
+
+def cut_by_command(parent: Path, folder: Path, kept: Sequence[int], code: int = 0) -> None:
+    """Cut as a user does, proof and all, and expect an exit code."""
+    layers = ",".join(map(str, kept))
+    command = ["prune", str(parent), "--layers", layers, "--verify", "full", "-o", str(folder)]
+    assert run([*command, "--quiet"]) == code
