@@ -58,9 +58,7 @@ class Way:
         command = [part.replace("{out}", str(out)) for part in self.command]
         with tempfile.TemporaryFile("w+") as output:
             began = time.perf_counter()
-            process = subprocess.Popen(
-                command, stdout=output, stderr=output, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-            )
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=_environment())
             _, status, usage = os.wait4(process.pid, 0)
             took = time.perf_counter() - began
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -71,6 +69,12 @@ class Way:
             return
         self.seconds.append(float(text) if own_clock else took)
         self.memory.append(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+def _environment() -> dict[str, str]:
+    # Installed programs start from compiled bytecode; a developer's shell may forbid its writing.
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "HF_HUB_OFFLINE": "1"}
 
 
 def alternate(ways: Sequence[Way], rounds: int, out: Path, own_clock: frozenset[str]) -> None:

@@ -127,7 +127,7 @@ def _verify(
     from puma_cli.pruning.key_check import check_keys
     from puma_cli.pruning.parity import check_parity, fits_memory, memory_needed
 
-    check_keys(folder, trust_remote_code=settings.trust_remote_code)
+    check_keys(folder, parent=source.folder, trust_remote_code=settings.trust_remote_code)
     needed = memory_needed(folder)
     if settings.verify == "auto" and not fits_memory(needed):
         reporter.note(
