@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -108,10 +109,10 @@ def _parsed(front: str) -> dict[object, object]:
 
 
 def _front_matter(values: Mapping[str, str | Sequence[str]]) -> str:
-    import yaml
-
+    # JSON's strings and lists are YAML's too, and importing YAML takes longer than a small cut.
     plain = {key: value if isinstance(value, str) else list(value) for key, value in values.items()}
-    return f"---\n{yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)}---\n"
+    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in plain.items())
+    return f"---\n{''.join(lines)}---\n"
 
 
 def _cell(text: str) -> str:

@@ -98,7 +98,7 @@ def test_side_files_come_along_and_history_is_new(parents: dict[str, Path], tmp_
     for name in ("tokenizer.json", "preprocessor_config.json", "embedder.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (parent / name).read_bytes()
     card = (tmp_path / "cut" / "README.md").read_text()
-    assert "license: mit" in card
+    assert 'license: "mit"' in card
     assert "# Parent" not in card
 
 
