@@ -1,6 +1,6 @@
 """`puma prune --dry-run` on full-size stand-ins of three published models: seconds and plans.
 
-python benchmarks/prune/dry_runs.py --work-dir /var/tmp/prune-speed --write dry_runs.md
+python benchmarks/prune/dry_runs.py --work-dir runs/prune-speed --write dry_runs.md
 """
 
 from __future__ import annotations

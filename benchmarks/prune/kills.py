@@ -1,6 +1,6 @@
 """Runs of `puma prune` killed at random moments of their work: what is left, and what comes next.
 
-python benchmarks/prune/kills.py --work-dir /var/tmp/prune-kills --write kills.md
+python benchmarks/prune/kills.py --work-dir runs/prune-kills --write kills.md
 """
 
 from __future__ import annotations

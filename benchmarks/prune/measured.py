@@ -29,6 +29,7 @@ class Way:
         note: for the table.
         model: the checkpoint that it cuts, if it does.
         seconds: of each run; where the process reports its own, those.
+        durable: the same until what the run wrote is on the disk.
         memory: peak resident bytes of each run, the process alone.
         failure: why it is not in the comparison.
     """
@@ -38,6 +39,7 @@ class Way:
     note: str = ""
     model: Path | None = None
     seconds: list[float] = field(default_factory=list)
+    durable: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
     failure: str = ""
 
@@ -61,6 +63,8 @@ class Way:
             process = subprocess.Popen(command, stdout=output, stderr=output, env=_environment())
             _, status, usage = os.wait4(process.pid, 0)
             took = time.perf_counter() - began
+            os.sync()
+            flushed = time.perf_counter() - began - took
             process.returncode = os.waitstatus_to_exitcode(status)
             output.seek(0)
             text = output.read()
@@ -68,6 +72,7 @@ class Way:
             self.failure = f"exit {process.returncode}: {text[-_WORDS:].strip()}"
             return
         self.seconds.append(float(text) if own_clock else took)
+        self.durable.append(self.seconds[-1] + flushed)
         self.memory.append(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
 

@@ -1,6 +1,6 @@
 """Peak memory of `puma prune` for two sizes of checkpoint, with and without a cast.
 
-python benchmarks/prune/memory.py --work-dir /var/tmp/prune-speed --write memory.md
+python benchmarks/prune/memory.py --work-dir runs/prune-speed --write memory.md
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Thousands of broken and hostile checkpoints through `puma prune`, counted by class.
 
-python benchmarks/prune/mutations.py --work-dir /dev/shm/mutations --write mutations.md
+python benchmarks/prune/mutations.py --work-dir runs/mutations --write mutations.md
 """
 
 from __future__ import annotations

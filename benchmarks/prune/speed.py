@@ -1,7 +1,7 @@
 """`puma prune` beside a raw copy of the same bytes, mergekit and transformers, in turn.
 
-    python benchmarks/prune/speed.py --work-dir /var/tmp/prune-speed \\
-        --mergekit /var/tmp/peers/merge --write speed.md
+    python benchmarks/prune/speed.py --work-dir runs/prune-speed \\
+        --mergekit runs/mergekit --write speed.md
 
 Makes the checkpoints, runs each way in each round (whole processes, beginning with another way
 each time), compares what they wrote tensor by tensor, and prints medians. The checkpoints are read
@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -123,6 +124,7 @@ def _compare_outputs(ways: Sequence[Way], out: Path) -> None:
             continue
         way.run(out)
         way.seconds.clear()
+        way.durable.clear()
         way.memory.clear()
         if not way.failure:
             parents, found = digests(way.model), digests(out)
@@ -155,17 +157,20 @@ def _fragment(ways: Sequence[Way], model: Path, asked: argparse.Namespace) -> tu
         f"load at the end {os.getloadavg()[0]:.1f}.",
         f"puma's environment: {_said(own)}." + (f" mergekit's: {_said(theirs)}." if theirs else ""),
         "",
-        "| way | seconds, median (lowest to highest) | peak memory | puma is faster by | |",
-        "|---|---|---|---|---|",
+        "| way | seconds, median (lowest to highest) | puma is faster by "
+        "| seconds until on the disk | puma is faster by | peak memory | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for way in ways:
         if way.failure:
-            lines.append(f"| {way.name} | failed | | | {_cell(way.failure)} |")
+            lines.append(f"| {way.name} | failed | | | | | {_cell(way.failure)} |")
             continue
         times = f"{way.median:.2f} ({min(way.seconds):.2f} to {max(way.seconds):.2f})"
         factor = f"{way.median / puma.median:.1f}"
+        flushed = statistics.median(way.durable)
+        lasting = f"{flushed:.2f} | {flushed / statistics.median(puma.durable):.1f}"
         peak = f"{max(way.memory) / 1e6:.0f} MB"
-        lines.append(f"| {way.name} | {times} | {peak} | {factor} | {way.note} |")
+        lines.append(f"| {way.name} | {times} | {factor} | {lasting} | {peak} | {way.note} |")
     peers = [way for way in ways if way.note == "no fsync" and not way.failure]
     claims = [
         (

@@ -1,7 +1,7 @@
 """Checkpoints with the names, shapes and dtypes of real models and none of their content.
 
-    python benchmarks/prune/stand_ins.py qwen2-vl-7b /var/tmp/qwen2-vl-7b
-    puma prune /var/tmp/qwen2-vl-7b --keep 12 --dry-run
+    python benchmarks/prune/stand_ins.py qwen2-vl-7b runs/qwen2-vl-7b
+    puma prune runs/qwen2-vl-7b --keep 12 --dry-run
 
 The published models are made of holes: they take no space, and a plan, which reads headers only,
 is that of the real ones. `--check` compares the names and shapes with what transformers' own class
