@@ -23,8 +23,8 @@ CHUNK = 64 << 20
 
 def plan(model: Path, layers: int, ranges: Path) -> None:
     """Write the ranges that a cut of `model` to its first layers, head kept, copies."""
-    from puma_cli.pruning.output_files import output_files
-    from puma_cli.pruning.plan import make_plan
+    from puma_cli.pruning.planning.plan import make_plan
+    from puma_cli.pruning.writing.output_files import output_files
 
     files = output_files(make_plan(model, range(layers), head="keep").moves)
     found = [

@@ -16,7 +16,7 @@ from puma_cli.cli.session import session
 
 if TYPE_CHECKING:
     from puma_cli.config.settings import PruneSettings
-    from puma_cli.pruning.plan import PrunePlan
+    from puma_cli.pruning.planning.plan import PrunePlan
     from puma_cli.pruning.prune import PruneResult
 
 

@@ -26,7 +26,7 @@ from puma_cli.models.processing import Batch
 from puma_cli.profiling.ridge import AffineMap, Moments, Ridge, choose_strength
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.bridge_rows import FEWEST, bridge_rows
-from puma_cli.pruning.layers import checked_layers
+from puma_cli.pruning.planning.layers import checked_layers
 
 ROWS = 20_000
 HELD_OUT = 0.1

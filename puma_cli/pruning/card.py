@@ -10,12 +10,12 @@ from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.checkpoint.provenance import Parent
 from puma_cli.checkpoint.source import Source
 from puma_cli.models.usage import usage_of
-from puma_cli.pruning.plan import PrunePlan
+from puma_cli.pruning.planning.plan import PrunePlan
 from puma_cli.report.numbers import count, size_on_disk
 
 if TYPE_CHECKING:
     from puma_cli.pruning.bridge import Bridge
-    from puma_cli.pruning.parity import Parity
+    from puma_cli.pruning.proof.parity import Parity
 
 
 def write_cut_card(

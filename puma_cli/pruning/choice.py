@@ -10,9 +10,9 @@ from puma_cli.checkpoint.source import Source
 from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import ConfigError
 from puma_cli.progress import SILENT, Reporter
-from puma_cli.pruning.budget import largest_within, parse_count, parse_size
-from puma_cli.pruning.layers import first_layers, keep_last_layers, parse_layers
-from puma_cli.pruning.plan import depth_of
+from puma_cli.pruning.planning.budget import largest_within, parse_count, parse_size
+from puma_cli.pruning.planning.layers import first_layers, keep_last_layers, parse_layers
+from puma_cli.pruning.planning.plan import depth_of
 
 WAYS = ("keep", "layers", "profile", "parameters", "size")
 

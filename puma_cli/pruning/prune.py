@@ -14,18 +14,18 @@ from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import ConfigError
 from puma_cli.models.embedder_settings import drop_head
 from puma_cli.progress import SILENT, Reporter
-from puma_cli.pruning.budget import parse_size
 from puma_cli.pruning.card import write_cut_card
 from puma_cli.pruning.choice import check_choice, choose_layers
-from puma_cli.pruning.output_files import bytes_to_write, output_files
-from puma_cli.pruning.plan import PrunePlan, make_plan
-from puma_cli.pruning.side_files import copy_side_files, write_embedder_files
-from puma_cli.pruning.truncate import write_weights
+from puma_cli.pruning.planning.budget import parse_size
+from puma_cli.pruning.planning.plan import PrunePlan, make_plan
+from puma_cli.pruning.writing.output_files import bytes_to_write, output_files
+from puma_cli.pruning.writing.side_files import copy_side_files, write_embedder_files
+from puma_cli.pruning.writing.truncate import write_weights
 from puma_cli.report.numbers import size_on_disk
 
 if TYPE_CHECKING:
     from puma_cli.pruning.bridge import Bridge
-    from puma_cli.pruning.parity import Parity
+    from puma_cli.pruning.proof.parity import Parity
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def _verify(
     """Check the written folder as far as was asked; return how far that was."""
     if settings.verify == "none":
         return "none", None
-    from puma_cli.pruning.key_check import check_keys
-    from puma_cli.pruning.parity import check_parity, fits_memory, memory_needed
+    from puma_cli.pruning.proof.key_check import check_keys
+    from puma_cli.pruning.proof.parity import check_parity, fits_memory, memory_needed
 
     check_keys(folder, parent=source.folder, trust_remote_code=settings.trust_remote_code)
     needed = memory_needed(folder)

@@ -22,7 +22,7 @@ from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
 from puma_cli.pruning import prune as prune_module
 from puma_cli.pruning.prune import prune
-from puma_cli.pruning.truncate import write_weights
+from puma_cli.pruning.writing.truncate import write_weights
 from tests.pruning.conftest import edit_json, weights_of
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from puma_cli.cli.app import run
-from puma_cli.pruning.plan import PrunePlan, make_plan
-from puma_cli.pruning.truncate import write_weights
+from puma_cli.pruning.planning.plan import PrunePlan, make_plan
+from puma_cli.pruning.writing.truncate import write_weights
 
 
 def write_cut(parent: Path, folder: Path, kept: Sequence[int], **options: Any) -> PrunePlan:

@@ -1,0 +1,1 @@
+"""What a cut will do, decided from headers and config alone."""

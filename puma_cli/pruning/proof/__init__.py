@@ -1,0 +1,1 @@
+"""Checking a cut with stock transformers, independently of how it was planned."""

@@ -1,0 +1,1 @@
+"""From a plan to files: bytes copied, tensors cast, side files carried."""
