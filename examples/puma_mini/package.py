@@ -1,6 +1,8 @@
 """Put a trained puma-mini into the package, with a card that holds its scores.
 
-python examples/puma_mini/package.py runs/puma-mini runs/puma-mini-scores
+python examples/puma_mini/package.py runs/puma-mini runs/puma-mini-scores [MINUTES]
+
+MINUTES is the time that the training took, where its own record counts a suspension too.
 """
 
 from __future__ import annotations
@@ -37,15 +39,15 @@ knows nothing else.
 It was trained from nothing by
 
 ```
-puma data scenes --output-dir scenes
-puma distill fresh --config puma-mini --data scenes --output-dir puma-mini
+puma data scenes --train-scenes 28000 --output-dir many-scenes
+puma distill fresh --config puma-mini --data many-scenes --output-dir puma-mini
 ```
 
 with seed {seed}, by InfoNCE on the final output alone, no teacher, no inner-layer losses:
-{steps:,} steps, {minutes:.0f} minutes on 2 CPU cores that other work shared. The compositions of
-the validation and test splits were never shown; all choices were made on validation.
+{steps:,} steps, {minutes:.0f} minutes on 2 CPU cores. The compositions of the validation and test
+splits were never shown; all choices were made on validation.
 
-hit@1 and hit@5 in percent on the test split, {queries:,} queries:
+hit@1 and hit@5 in percent on the test split that `puma data scenes` draws, {queries:,} queries:
 
 | task | hit@1, own pool | hit@5, own pool | hit@1, union pool |
 |---|---|---|---|
@@ -53,7 +55,7 @@ hit@1 and hit@5 in percent on the test split, {queries:,} queries:
 """
 
 
-def main(model: Path, scores_folder: Path) -> None:
+def main(model: Path, scores_folder: Path, minutes: float | None = None) -> None:
     """Copy the checkpoint and write its card and history."""
     draft = TARGET.with_name(".puma_mini.partial")
     shutil.rmtree(draft, ignore_errors=True)
@@ -63,7 +65,7 @@ def main(model: Path, scores_folder: Path) -> None:
             shutil.copyfile(path, draft / path.name)
     history = json.loads((model / PROVENANCE).read_text(encoding="utf-8"))
     write_json(draft / PROVENANCE, _portable(history))
-    _write_card(draft, history, scores_folder)
+    _write_card(draft, history, scores_folder, minutes)
     shutil.rmtree(TARGET, ignore_errors=True)
     draft.rename(TARGET)
     print(TARGET)
@@ -71,13 +73,16 @@ def main(model: Path, scores_folder: Path) -> None:
 
 def _portable(history: dict[str, Any]) -> dict[str, Any]:
     """Name folders as the documented command does, not as they lay on the trainer's machine."""
-    history["settings"] |= {"data": "scenes", "output_dir": "puma-mini", "resume": False}
+    names = {"data": "many-scenes", "output_dir": "puma-mini"}
+    history["settings"] |= {**names, "resume": False, "stop_after": None}
     for parent in history["parents"]:
-        parent["name"] = Path(parent["name"]).name
+        parent["name"] = names.get(parent["role"], Path(parent["name"]).name)
     return history
 
 
-def _write_card(folder: Path, history: dict[str, Any], scores_folder: Path) -> None:
+def _write_card(
+    folder: Path, history: dict[str, Any], scores_folder: Path, minutes: float | None
+) -> None:
     scores = read_scores(scores_folder)
     rows = []
     for row in scores.of_pool("local"):
@@ -98,7 +103,7 @@ def _write_card(folder: Path, history: dict[str, Any], scores_folder: Path) -> N
         summary=SUMMARY.format(
             seed=history["seed"],
             steps=progress["step"],
-            minutes=progress["seconds"] / 60,
+            minutes=minutes or progress["seconds"] / 60,
             queries=sum(row.queries for row in scores.of_pool("local")),
             rows="\n".join(rows),
         ),
@@ -111,4 +116,4 @@ def _percent(share: float) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:4]))
