@@ -36,6 +36,9 @@ HALF_TOLERANCE = 1e-2
 # Beside the weights: the interpreter with torch and transformers, and what a forward pass makes.
 _OVERHEAD = 1_000_000_000
 _MARGIN = 1.1
+# Fields that bound how far some layers look back, and a bound that the probes are longer than.
+_WINDOWS = ("sliding_window", "attention_chunk_size")
+_SHORT_WINDOW = 8
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,7 @@ class _Sides:
         """Return the model by its base class or, where that misses weights, the class it names."""
         trust = self.trust_remote_code
         config = read_transformers_config(folder, trust_remote_code=trust)
+        _shorten_windows(config)
         classes = (
             base_class(config, trust_remote_code=trust),
             named_class(config, trust_remote_code=trust),
@@ -195,6 +199,19 @@ class _Sides:
             f"The checkpoint `{folder.name}` lacks the weight `{lost[0]}`.",
             cause=f"{len(lost)} weights are missing or misshapen for {cls.__name__}.",
         )
+
+
+def _shorten_windows(config: Any) -> None:
+    """Shorten a model's attention windows in memory so that they show in inputs of a few tokens.
+
+    Of a layer that looks back 4,096 tokens no short input tells whether it should look back further
+    or less; with windows shorter than the input, one of the wrong kind computes something else.
+    """
+    text = config.get_text_config(decoder=True)
+    for name in _WINDOWS:
+        found = getattr(text, name, None)
+        if isinstance(found, int) and found > _SHORT_WINDOW:
+            setattr(text, name, _SHORT_WINDOW)
 
 
 def _last_hidden_states(model: Any, probe: Probe) -> torch.Tensor:

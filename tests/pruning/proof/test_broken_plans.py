@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from puma_cli.pruning.planning.plan import Move, PrunePlan, make_plan
 from puma_cli.pruning.proof.key_check import check_keys
 from puma_cli.pruning.proof.parity import check_parity
 from puma_cli.pruning.writing.truncate import write_weights
+from tests.pruning.conftest import edit_json
 from tests.zoo import FAMILIES, MULTIMODAL, Zoo
 from tests.zoo.cut import cut_by_command
 
@@ -119,6 +121,34 @@ def test_layer_types_of_other_layers_are_caught(name: str, zoo: Zoo, tmp_path: P
     other = [
         "full_attention" if kind != "full_attention" else "sliding_attention" for kind in types
     ]
+    mutant = written(plan, tmp_path / "cut", config=with_field(plan.config, "layer_types", other))
+    with pytest.raises(VerificationError, match="differs from"):
+        check_parity(parent, mutant, SOME)
+
+
+def with_long_windows(folder: Path, copy: Path) -> Path:
+    """Return a copy of a checkpoint whose windows are longer than any probe, as published ones."""
+    shutil.copytree(folder, copy)
+
+    def lengthen(config: dict[str, Any]) -> None:
+        section = config.get("text_config", config)
+        fields = [key for key in ("sliding_window", "attention_chunk_size") if key in section]
+        section.update(dict.fromkeys(fields, 4096))
+        assert fields
+
+    edit_json(copy / "config.json", lengthen)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["gemma2", "qwen2", "qwen2_5_vl", "llama4"])
+def test_layer_types_count_where_windows_are_long(name: str, zoo: Zoo, tmp_path: Path) -> None:
+    parent = with_long_windows(zoo.folder(name), tmp_path / "parent")
+    plan = make_plan(parent, SOME)
+    types = section_with(plan.config, "layer_types")["layer_types"]
+    windowed = next(kind for kind in types if kind != "full_attention")
+    other = [windowed if kind == "full_attention" else "full_attention" for kind in types]
+    right = written(plan, tmp_path / "right")
+    assert check_parity(parent, right, SOME).bit_equal
     mutant = written(plan, tmp_path / "cut", config=with_field(plan.config, "layer_types", other))
     with pytest.raises(VerificationError, match="differs from"):
         check_parity(parent, mutant, SOME)
