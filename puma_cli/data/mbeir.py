@@ -102,6 +102,20 @@ class MbeirFolder:
         path = self.root / "query" / split / f"mbeir_{task.name}_{split}.jsonl"
         return list(_read_records(path, parse))
 
+    def train_files(self) -> list[Path]:
+        """Return the files of the training queries by name, unread.
+
+        Raises:
+            DataError: the folder has none.
+        """
+        files = sorted((self.root / "query" / "train").glob("*.jsonl"))
+        if not files:
+            raise DataError(
+                f"{self.root} has no training queries.",
+                cause="Expected query/train/mbeir_DATASET_train.jsonl.",
+            )
+        return files
+
     def train_queries(self, pattern: str = "*") -> list[Query]:
         """Return the training queries of all data sets, in the order of files and lines.
 
@@ -111,15 +125,9 @@ class MbeirFolder:
         Raises:
             DataError: the folder has none, or none of such a task.
         """
-        files = sorted((self.root / "query" / "train").glob("*.jsonl"))
-        if not files:
-            raise DataError(
-                f"{self.root} has no training queries.",
-                cause="Expected query/train/mbeir_DATASET_train.jsonl.",
-            )
         named = [
             (TaskName(_train_set(path), query.task_id), query)
-            for path in files
+            for path in self.train_files()
             for query in _read_records(path, self._query)
         ]
         chosen = set(select_tasks(sorted({task for task, _ in named}), pattern))

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, check_space, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import Source, open_source
@@ -19,11 +20,16 @@ from puma_cli.pruning.choice import check_choice, choose_layers
 from puma_cli.pruning.planning.budget import parse_size
 from puma_cli.pruning.planning.plan import PrunePlan, make_plan
 from puma_cli.pruning.writing.output_files import bytes_to_write, output_files
-from puma_cli.pruning.writing.side_files import copy_side_files, write_embedder_files
+from puma_cli.pruning.writing.side_files import (
+    check_embeds,
+    copy_side_files,
+    write_embedder_files,
+)
 from puma_cli.pruning.writing.truncate import write_weights
 from puma_cli.report.numbers import size_on_disk
 
 if TYPE_CHECKING:
+    from puma_cli.data.mbeir import MbeirFolder
     from puma_cli.pruning.bridge import Bridge
     from puma_cli.pruning.proof.parity import Parity
 
@@ -69,6 +75,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
     if not settings.dry_run:
         check_free(settings.output_dir, settings.overwrite)
     source = open_source(settings.model, reporter)
+    data = _bridge_data(settings, source) if settings.bridge else None
     kept, profiles = choose_layers(settings, source, reporter)
     plan = make_plan(
         source.folder, kept, tensors=source.tensors, head=settings.head, dtype=settings.dtype
@@ -81,21 +88,25 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
     every = {entry.file.name for entry in source.tensors.values()}
     source.fetch(every if settings.bridge else plan.files, reporter)
     model = Parent("model", str(settings.model), source.fingerprint(settings.full_hash))
+    parents = [model, *profiles]
     inputs = [source.folder, *(Path(profile.name) for profile in profiles)]
+    if data is not None:
+        found = identify(data.root, settings.full_hash)
+        parents.append(Parent("data", str(settings.data), found))
+        inputs.append(data.root)
     with new_folder(settings.output_dir, settings.overwrite, inputs) as folder:
         copy_side_files(source.folder, folder, reporter)
         embeds = write_embedder_files(source.folder, folder)
         write_weights(plan, folder, reporter, shard_bytes=shard_bytes, link=settings.link)
         drop_head(folder)
         verified, parity = _verify(settings, source, folder, plan, reporter)
-        bridge = _bridge(settings, source, folder, plan, reporter) if settings.bridge else None
+        bridge = _bridge(settings, source, data, folder, plan, reporter) if data else None
         results = {
             **plan.summary(),
             "verified": verified,
             "parity": asdict(parity) if parity else None,
             "bridge": bridge.summary() if bridge else None,
         }
-        parents = [model, *profiles]
         write_provenance(
             folder, describe("prune", settings, parents, kept_layers=plan.kept, results=results)
         )
@@ -116,6 +127,16 @@ def _check_bridge(settings: PruneSettings) -> None:
             f"The data `{settings.data}` are given, but nothing uses them.",
             hint="Add --bridge, or leave --data away.",
         )
+
+
+def _bridge_data(settings: PruneSettings, source: Source) -> MbeirFolder:
+    """Return the data for a bridge, after what would else fail when all weights are written."""
+    from puma_cli.data.mbeir import MbeirFolder
+
+    check_embeds(source.folder)
+    data = MbeirFolder(Path(str(settings.data)))
+    data.train_files()
+    return data
 
 
 def _verify(
@@ -149,14 +170,19 @@ def _verify(
 
 
 def _bridge(
-    settings: PruneSettings, source: Source, folder: Path, plan: PrunePlan, reporter: Reporter
+    settings: PruneSettings,
+    source: Source,
+    data: MbeirFolder,
+    folder: Path,
+    plan: PrunePlan,
+    reporter: Reporter,
 ) -> Bridge:
     from puma_cli.pruning.bridge import fit_bridge, write_bridge
 
     bridge = fit_bridge(
         source.folder,
         plan.kept,
-        Path(str(settings.data)),
+        data,
         rows=settings.bridge_rows,
         seed=settings.seed,
         batch_size=settings.batch_size,

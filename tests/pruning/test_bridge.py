@@ -14,16 +14,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from puma_cli.config.settings import EvaluateSettings
+from puma_cli.checkpoint.fingerprint import is_unchanged
+from puma_cli.checkpoint.provenance import read_provenance
+from puma_cli.config.settings import EvaluateSettings, PruneSettings
 from puma_cli.data.mbeir import MbeirFolder
-from puma_cli.errors import CheckpointError, ConfigError, DataError, PumaError
+from puma_cli.errors import CheckpointError, ConfigError, DataError, OutputError, PumaError
 from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.head import Head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.pruning import prune as prune_module
 from puma_cli.pruning.bridge import Bridge, both_depths, fit_bridge, write_bridge
 from puma_cli.pruning.bridge_rows import bridge_rows, shares
+from puma_cli.pruning.prune import prune
 from tests.headed import save_cut
+from tests.pruning.conftest import edit_json
 
 ROWS = 300
 
@@ -228,6 +233,60 @@ def test_data_without_a_training_split_is_refused(
     shutil.rmtree(data / "query" / "train")
     with pytest.raises(DataError, match="no training queries"):
         fit_bridge(parent, [0, 1], data)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "rooms", "error", "says"),
+    [
+        ("llava", ["query/train"], CheckpointError, "`llava`, which puma does not embed with"),
+        ("qwen2_vl", [], DataError, "not in the M-BEIR layout"),
+        ("qwen2_vl", ["query/val"], DataError, "no training queries"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_can_have_no_bridge_is_refused_before_a_weight_is_written(
+    model_type: str,
+    rooms: list[str],
+    error: type[PumaError],
+    says: str,
+    dry_run: bool,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parent = Path(shutil.copytree(tiny_checkpoint, tmp_path / "parent"))
+    edit_json(parent / "config.json", lambda config: config.update(model_type=model_type))
+    data = tmp_path / "data"
+    for room in [".", *rooms, *(["cand_pool"] if rooms else [])]:
+        (data / room).mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(prune_module, "new_folder", None)
+    settings = PruneSettings(str(parent), tmp_path / "cut", keep=2, bridge=True, data=data)
+    with pytest.raises(error, match=says):
+        prune(replace(settings, dry_run=dry_run))
+
+
+def test_the_data_of_a_bridge_are_a_parent_and_not_overwritten(
+    tiny_checkpoint: Path, tiny_scenes: Path, tmp_path: Path
+) -> None:
+    settings = PruneSettings(
+        str(tiny_checkpoint),
+        tmp_path / "cut",
+        keep=2,
+        verify="none",
+        bridge=True,
+        bridge_rows=ROWS,
+        data=tiny_scenes,
+    )
+    prune(settings)
+    history = read_provenance(tmp_path / "cut")
+    assert history is not None
+    data = history.parents[1]
+    assert (data.role, data.name) == ("data", str(tiny_scenes))
+    assert is_unchanged(tiny_scenes, data.fingerprint)
+    inside = Path(shutil.copytree(tiny_scenes, tmp_path / "cut" / "data"))
+    with pytest.raises(OutputError, match="which the result is made from"):
+        prune(replace(settings, data=inside, overwrite=True))
+    assert inside.is_dir()
 
 
 def test_a_folder_that_is_no_checkpoint_gets_no_bridge(bridge: Bridge, tmp_path: Path) -> None:

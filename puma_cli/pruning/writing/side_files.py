@@ -93,6 +93,21 @@ def copy_side_files(parent: Path, folder: Path, reporter: Reporter = SILENT) -> 
     return [path.as_posix() for path in found.taken]
 
 
+def check_embeds(parent: Path) -> None:
+    """Raise CheckpointError unless a checkpoint is one that puma can embed with."""
+    from puma_cli.models.embedder_settings import settings_for
+
+    model_type = read_object(parent / layout.CONFIG).get("model_type")
+    if model_type not in _EMBEDS:
+        raise CheckpointError(
+            f"`{parent.name}` is of the architecture `{model_type}`, which puma does not embed "
+            "with.",
+            cause=f"Only such models can have a bridge; these are {' and '.join(sorted(_EMBEDS))}.",
+            hint="Leave --bridge and --data away.",
+        )
+    settings_for(parent)
+
+
 def write_embedder_files(parent: Path, folder: Path) -> bool:
     """Make the folder say how it embeds, if the parent only implied it.
 
