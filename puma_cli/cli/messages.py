@@ -63,8 +63,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _out_of_memory(error: BaseException, params: Mapping[str, Any]) -> Message:
-    training = "student" in params
-    remedies = _training_remedies(params) if training else _encoding_remedies(params)
+    tell = _encoding_remedies
+    if "student" in params:
+        tell = _training_remedies
+    elif "keep_last" in params:
+        tell = _pruning_remedies
+    remedies = tell(params)
     lines = "\n".join(f"{number}. {text}" for number, text in enumerate(remedies, start=1))
     return Message(
         FAILED,
@@ -83,6 +87,19 @@ def _encoding_remedies(params: Mapping[str, Any]) -> list[str]:
     else:
         remedies.append("--device cpu uses the main memory, more slowly")
     return remedies
+
+
+def _pruning_remedies(params: Mapping[str, Any]) -> list[str]:
+    # Here --dtype is that of the result: it would change what is written.
+    size = params.get("batch_size") or 128
+    on_cpu = params.get("device") in (None, "cpu")
+    return [
+        "--verify keys leaves out the comparison, which opens the model",
+        f"--batch-size {max(1, size // 4)} changes nothing but the speed of a bridge",
+        "--device cuda computes on a GPU, if there is one"
+        if on_cpu
+        else "--device cpu uses the main memory, more slowly",
+    ]
 
 
 def _training_remedies(params: Mapping[str, Any]) -> list[str]:

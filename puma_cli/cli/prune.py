@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,7 +142,7 @@ def _outcome(result: PruneResult, settings: PruneSettings) -> Outcome:
         "parity": to_plain(parity),
         "bridge": bridge.summary() if bridge else None,
     }
-    lines: list[str] = []
+    lines = [*plan.notes, *_casts(plan)]
     if parity is not None:
         lines.append(
             f"Checked: {parity.verdict}, {parity.reference}, in {parity.dtype}, on "
@@ -185,20 +186,14 @@ def _following(result: PruneResult, settings: PruneSettings) -> str:
 
 
 def _choice(settings: PruneSettings) -> list[object]:
-    """Return the options that say what the result is, as they were typed."""
+    """Return the options that were given, as they would be typed."""
     words: list[object] = []
-    for name in ("keep", "layers", "profile", "parameters", "size", "shard_size", "data"):
-        value = getattr(settings, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", value]
-    words += [
-        f"--{name.replace('_', '-')}"
-        for name in ("keep_last", "link", "bridge", "trust_remote_code")
-        if getattr(settings, name)
-    ]
-    for flag, value in (("--lm-head", settings.head), ("--dtype", settings.dtype)):
-        if value != "auto":
-            words += [flag, value]
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in ("model", "output_dir", "dry_run") or value == field.default:
+            continue
+        flag = "--lm-head" if field.name == "head" else f"--{field.name.replace('_', '-')}"
+        words += [flag] if value is True else [flag, value]
     return words
 
 
@@ -222,6 +217,13 @@ def _sizes(plan: PrunePlan) -> Table:
     rows.append(("parameters", count(before), count(after)))
     rows.append(("weights", size_on_disk(plan.bytes_before), size_on_disk(plan.bytes_after)))
     return Table(("", "before", "after"), rows, strong=(len(parts) + 1,))
+
+
+def _casts(plan: PrunePlan) -> list[str]:
+    return [
+        f"Cast: {number:,} tensors from {before} to {after}."
+        for (before, after), number in plan.casts.items()
+    ]
 
 
 def _changes(plan: PrunePlan) -> list[Table]:

@@ -64,13 +64,19 @@ def encode_groups(
 
 
 @contextmanager
-def out_of_memory_explained(batch_size: int) -> Iterator[None]:
-    """Turn a device's lack of memory into a DeviceError with remedies."""
+def out_of_memory_explained(
+    batch_size: int, otherwise: str = "--dtype float16 or --device cpu"
+) -> Iterator[None]:
+    """Turn a device's lack of memory into a DeviceError with remedies.
+
+    Args:
+        otherwise: what the command can do besides smaller batches.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise DeviceError(
             f"The device ran out of memory with batches of {batch_size}.",
             cause=str(error).splitlines()[0],
-            hint=f"Try --batch-size {max(1, batch_size // 4)}, --dtype float16 or --device cpu.",
+            hint=f"Try --batch-size {max(1, batch_size // 4)}, {otherwise}.",
         ) from error

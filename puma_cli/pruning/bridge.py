@@ -118,7 +118,7 @@ def fit_bridge(
     x, y = torch.empty(len(judged), embedder.width), torch.empty(len(judged), embedder.dimension)
     square_length = 0.0
     inputs = [*judged, *fitted]
-    with evaluation_mode(embedder.model), out_of_memory_explained(batch_size):
+    with evaluation_mode(embedder.model), out_of_memory_explained(batch_size, "--device cpu"):
         for places, batch in embedder.batches(inputs, batch_size, reporter, "bridge"):
             states, full = (found.float().cpu() for found in both_depths(embedder, layers, batch))
             square_length += float(full.double().square().sum())

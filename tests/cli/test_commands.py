@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from puma_cli.cli.app import run
+from tests.pruning.headers import plain_decoder, sparse_checkpoint
 
 Printed = pytest.CaptureFixture[str]
 
@@ -64,6 +65,27 @@ def test_a_dry_run_needs_no_folder_and_writes_nothing(
     assert "nothing was written" in printed.out
     assert "--keep 2 -o pruned" in printed.err
     assert list(here.iterdir()) == []
+
+
+def test_a_dry_run_repeats_what_was_given_and_tells_of_casts(
+    here: Path, tiny_checkpoint: Path, capsys: Printed
+) -> None:
+    given = ["--keep", "2", "--dtype", "bfloat16", "--verify", "keys", "--bridge-rows", "99"]
+    assert run(["prune", str(tiny_checkpoint), "--dry-run", "--lm-head", "keep", *given]) == 0
+    printed = capsys.readouterr()
+    assert "tensors from F32 to BF16." in printed.out
+    (line,) = [line for line in printed.err.splitlines() if line.startswith("Next: ")]
+    for words in ("--keep 2", "--dtype bfloat16", "--verify keys", "--bridge-rows 99"):
+        assert words in line
+    assert "--lm-head keep" in line and "--seed" not in line and "--dry-run" not in line
+
+
+def test_a_head_that_stays_is_explained(here: Path, capsys: Printed) -> None:
+    shapes = {**plain_decoder(2, "model.language_model."), "lm_head.weight": (16, 8)}
+    config = {"model_type": "qwen2_vl", "text_config": {"num_hidden_layers": 2}}
+    sparse_checkpoint(here / "model", config, shapes)
+    assert run(["prune", "model", "--keep", "1", "--dry-run"]) == 0
+    assert "The LM head stays: " in capsys.readouterr().out
 
 
 def test_tasks_are_listed_without_a_model(here: Path, tiny_scenes: Path, capsys: Printed) -> None:

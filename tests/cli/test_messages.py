@@ -70,6 +70,15 @@ def test_memory_advice_does_not_send_the_cpu_to_the_cpu() -> None:
     assert "--device cpu" not in explain(MemoryError(), {"model": "m", "device": "cpu"}).hint
 
 
+@pytest.mark.parametrize("device", [None, "cpu", "cuda"])
+def test_memory_advice_of_a_cut_changes_nothing_of_its_result(device: str | None) -> None:
+    params = {"model": "m", "keep_last": None, "device": device, "batch_size": None}
+    hint = explain(MemoryError(), params).hint
+    assert len(hint.splitlines()) == 4
+    assert "--dtype" not in hint and "--limit" not in hint
+    assert ("--device cpu" in hint) == (device == "cuda")
+
+
 def test_an_unforeseen_error_is_owned_up_to() -> None:
     message = explain(ZeroDivisionError("division by zero"))
     assert "ZeroDivisionError: division by zero" in message.problem
