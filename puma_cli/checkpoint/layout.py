@@ -57,8 +57,16 @@ TRAINING: Final = LAYOUT.training
 _TEXTS: Final = ("*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", CARD, "LICENSE*", "NOTICE*")
 # All of a model, and nothing that runs code.
 DOWNLOADED: Final = ("*.safetensors", *_TEXTS)
-# What a cut carries along unread: also custom code and its settings.
-CARRIED: Final = (*_TEXTS, "*.py", "*.yaml", "*.yml")
+# What a cut carries along unread: also custom code with its settings, and all terms of use.
+_TERMS: Final = (
+    "*LICEN[CS]E*",
+    "*[Ll]icen[cs]e*",
+    "*NOTICE*",
+    "*COPYING*",
+    "*COPYRIGHT*",
+    "*USE_POLICY*",
+)
+CARRIED: Final = (*_TEXTS, *_TERMS, "*.py", "*.yaml", "*.yml", "*.spm", "*.bpe")
 # Weights that only unpickling opens.
 PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 

@@ -15,6 +15,8 @@ from puma_cli.errors import CheckpointError
 from tests.checkpoint.fake_hub import COMMIT, MODEL, serve
 from tests.checkpoint.models import write_base
 
+TERMS = ("MODEL_LICENSE", "USE_POLICY.md", "vocab.spm")
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,7 +26,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "2_Dense").mkdir()
     shutil.copy(next(folder.glob("*.safetensors")), folder / "2_Dense" / "model.safetensors")
     (folder / "modeling_own.py").write_text("raise SystemExit('code of a model was run')")
-    for name in ("README.md", "tokenizer.model", "pytorch_model.bin", "notes.pdf"):
+    for name in ("README.md", "tokenizer.model", "pytorch_model.bin", "notes.pdf", *TERMS):
         (folder / name).write_text(name)
     return folder
 
@@ -67,7 +69,8 @@ tell(folder=str(source.folder), before=before, after=after, prints=prints, tenso
     assert answer["tensors"] == expected
     texts = ["2_Dense", "2_Dense/model.safetensors", "README.md", "config.json"]
     texts += ["model.safetensors.index.json", "modeling_own.py", "modules.json", "tokenizer.model"]
-    assert answer["before"] == texts
+    texts += TERMS
+    assert answer["before"] == sorted(texts)
     assert answer["after"] == sorted([*texts, shards[1]])
     assert answer["prints"] == [f"commit:{COMMIT}"] * 2
     # Once all is here the snapshot has the same fingerprint as any folder.
