@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puma_cli.errors import VerificationError
+from puma_cli.pruning.proof.free_memory import free_memory
 from puma_cli.pruning.proof.image_kinds import image_kind, reads_images
 from puma_cli.pruning.proof.probes import Probe, make_probes
 from puma_cli.pruning.proof.stock_model import (
@@ -76,9 +77,7 @@ def memory_needed(folder: Path) -> int:
 
 def fits_memory(needed: int) -> bool:
     """Return whether that many bytes of memory are free now."""
-    import psutil
-
-    return needed <= int(psutil.virtual_memory().available)
+    return needed <= free_memory()
 
 
 def check_parity(
