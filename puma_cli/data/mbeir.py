@@ -142,9 +142,15 @@ class MbeirFolder:
 
     def union_pool(self, split: str) -> list[Candidate]:
         """Return the candidates of all tasks of `split` (`train`, `val` or `test`)."""
-        return self._pool(
-            self.root / "cand_pool" / "global" / f"mbeir_union_{split}_cand_pool.jsonl"
-        )
+        return self._pool(self._union_path(split))
+
+    def stream_union_pool(self, split: str) -> Iterator[Candidate]:
+        """Yield the candidates of all tasks of `split`, of which there may be millions.
+
+        Raises:
+            DataError: the file is missing, or a line of it is broken.
+        """
+        return _read_records(self._union_path(split), self._candidate)
 
     def qrels(self, split: str, task: TaskName) -> dict[str, set[str]]:
         """Return the relevant candidate ids of each query id (relevance above 0).
@@ -171,6 +177,9 @@ class MbeirFolder:
     def instructions(self) -> Instructions:
         """The instructions of this folder's data sets."""
         return read_instructions(self.root / "instructions" / "query_instructions.tsv")
+
+    def _union_path(self, split: str) -> Path:
+        return self.root / "cand_pool" / "global" / f"mbeir_union_{split}_cand_pool.jsonl"
 
     def _pool(self, path: Path) -> list[Candidate]:
         if path not in self._pools:

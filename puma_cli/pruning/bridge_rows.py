@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 
@@ -33,12 +34,17 @@ def bridge_rows(
         DataError: the split is missing or broken, or has too few inputs.
     """
     queries: dict[Hashable, list[Query | Candidate]] = defaultdict(list)
-    candidates: dict[Hashable, list[Query | Candidate]] = defaultdict(list)
+    candidates: dict[Hashable, Sample] = {}
     for query in data.train_queries():
         queries[dataset_of(query.qid), query.task_id].append(query)
-    for candidate in data.union_pool("train"):
-        candidates[dataset_of(candidate.did), candidate.modality].append(candidate)
-    sides = [list(side.values()) for side in (queries, candidates)]
+    for candidate in data.stream_union_pool("train"):
+        key = dataset_of(candidate.did), candidate.modality
+        if key not in candidates:
+            candidates[key] = Sample(limit, (seed, len(candidates)))
+        candidates[key].add(candidate)
+    if not candidates:
+        raise DataError(f"The candidate pool of the training split of {data.root} is empty.")
+    sides = [list(queries.values()), [sample.kept for sample in candidates.values()]]
     totals = [sum(map(len, side)) for side in sides]
     groups = [
         (group, share)
@@ -67,6 +73,32 @@ def bridge_rows(
             hint="Give a data set with a larger training split, or more --bridge-rows.",
         )
     return fitted, judged
+
+
+class Sample:
+    """An even draw from entries that come one by one; all of them, if they are few.
+
+    A benchmark's pool has millions of candidates, and a bridge takes thousands.
+
+    Args:
+        limit: how many are kept (>= 1).
+    """
+
+    def __init__(self, limit: int, seed: tuple[int, int]) -> None:
+        self.kept: list[Query | Candidate] = []
+        self._limit = limit
+        self._seen = 0
+        self._random = random.Random(repr(seed))
+
+    def add(self, entry: Query | Candidate) -> None:
+        """Take in the next entry (Vitter 1985, algorithm R)."""
+        self._seen += 1
+        if len(self.kept) < self._limit:
+            self.kept.append(entry)
+            return
+        place = self._random.randrange(self._seen)
+        if place < self._limit:
+            self.kept[place] = entry
 
 
 def shares(sizes: Sequence[int], limit: int) -> list[int]:

@@ -18,6 +18,7 @@ from puma_cli.checkpoint.fingerprint import is_unchanged
 from puma_cli.checkpoint.provenance import read_provenance
 from puma_cli.config.settings import EvaluateSettings, PruneSettings
 from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.data.records import Candidate
 from puma_cli.errors import CheckpointError, ConfigError, DataError, OutputError, PumaError
 from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
 from puma_cli.models.embedder import Embedder, load
@@ -25,7 +26,7 @@ from puma_cli.models.head import Head
 from puma_cli.models.head_file import BRIDGE
 from puma_cli.pruning import prune as prune_module
 from puma_cli.pruning.bridge import Bridge, both_depths, fit_bridge, write_bridge
-from puma_cli.pruning.bridge_rows import bridge_rows, shares
+from puma_cli.pruning.bridge_rows import Sample, bridge_rows, shares
 from puma_cli.pruning.prune import prune
 from tests.headed import save_cut
 from tests.pruning.conftest import edit_json
@@ -233,6 +234,28 @@ def test_data_without_a_training_split_is_refused(
     shutil.rmtree(data / "query" / "train")
     with pytest.raises(DataError, match="no training queries"):
         fit_bridge(parent, [0, 1], data)
+
+
+def test_large_pools_are_drawn_from_evenly_and_never_held(tmp_path: Path) -> None:
+    for room in ("query/train", "cand_pool/global", "instructions"):
+        (tmp_path / room).mkdir(parents=True)
+    (tmp_path / "query/train/mbeir_a_train.jsonl").write_text(
+        '{"qid": "1:0", "query_txt": "q", "query_img_path": null, "query_modality": "text", '
+        '"task_id": 0, "pos_cand_list": [], "neg_cand_list": []}\n'
+    )
+    lines = (
+        f'{{"did": "1:{number}", "txt": "c{number}", "img_path": null, "modality": "text"}}\n'
+        for number in range(4000)
+    )
+    pool = tmp_path / "cand_pool/global/mbeir_union_train_cand_pool.jsonl"
+    pool.write_text("".join(lines))
+    sample = Sample(100, (0, 0))
+    for candidate in MbeirFolder(tmp_path).stream_union_pool("train"):
+        sample.add(candidate)
+        assert len(sample.kept) <= 100
+    drawn = sorted(int(entry.did[2:]) for entry in sample.kept if isinstance(entry, Candidate))
+    assert len(set(drawn)) == 100
+    assert np.mean(drawn) == pytest.approx(2000, abs=350)  # three standard errors
 
 
 @pytest.mark.parametrize(
