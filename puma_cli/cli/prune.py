@@ -166,6 +166,8 @@ def _outcome(result: PruneResult, settings: PruneSettings) -> Outcome:
             body=(_title(plan, settings.model), _sizes(plan), *_changes(plan), *lines),
             next_command=following,
         )
+    if settings.link:
+        lines.append("Linked files are the parent's own: an edit in place to either changes both.")
     lines.append(f"Model: {result.folder}")
     return Outcome(
         value=str(result.folder),

@@ -96,7 +96,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
         inputs.append(data.root)
     with new_folder(settings.output_dir, settings.overwrite, inputs) as folder:
         copy_side_files(source.folder, folder, reporter)
-        embeds = write_embedder_files(source.folder, folder)
+        embeds = write_embedder_files(source.folder, folder, reporter)
         write_weights(plan, folder, reporter, shard_bytes=shard_bytes, link=settings.link)
         drop_head(folder)
         verified, parity = _verify(settings, source, folder, plan, reporter)

@@ -108,7 +108,7 @@ def check_embeds(parent: Path) -> None:
     settings_for(parent)
 
 
-def write_embedder_files(parent: Path, folder: Path) -> bool:
+def write_embedder_files(parent: Path, folder: Path, reporter: Reporter = SILENT) -> bool:
     """Make the folder say how it embeds, if the parent only implied it.
 
     The prompt and the pixel limits also go where plain transformers looks for them, so that stock
@@ -135,6 +135,10 @@ def write_embedder_files(parent: Path, folder: Path) -> bool:
         settings = settings_for(parent)
     except CheckpointError:
         return False  # such as one without a token to embed at: still a model like any other
+    reporter.note(
+        f"Prompts end on {settings.embed_token}, and images have at most {settings.max_pixels:,} "
+        f"pixels: {layout.CHAT_TEMPLATE} and {layout.PREPROCESSOR} now say so too."
+    )
     write_embedder_settings(settings, folder)
     write_text(folder / layout.CHAT_TEMPLATE, settings.template)
     (folder / layout.LAYOUT.old_chat_template).unlink(missing_ok=True)
