@@ -58,7 +58,7 @@ def prune(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Cast to float32, float16 or bfloat16.  [default: auto, which is as they are]",
+            help="Cast to float32, float16 or bfloat16; auto: copied as they are.  [default: auto]",
         ),
     ] = None,
     shard_size: Annotated[
@@ -75,8 +75,8 @@ def prune(
         str | None,
         typer.Option(
             metavar="LEVEL",
-            help="full: opens whole and computes what its parent does; keys: opens whole; none.  "
-            "[default: full where memory allows]",
+            help="full: opens whole and computes what its parent does; keys: opens whole; none; "
+            "auto: full where memory allows.  [default: auto]",
         ),
     ] = None,
     bridge: Annotated[
