@@ -53,6 +53,11 @@ class Source:
     tensors: Mapping[str, TensorEntry]
     repository: str = ""
 
+    @property
+    def files(self) -> set[str]:
+        """Names of all its weight files."""
+        return {entry.file.name for entry in self.tensors.values()}
+
     def fetch(self, files: Iterable[str], reporter: Reporter = SILENT) -> None:
         """Download those of the weight files `files` that are not here yet.
 

@@ -26,7 +26,7 @@ from puma_cli.models.processing import Batch
 from puma_cli.profiling.ridge import AffineMap, Moments, Ridge, choose_strength
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.bridge_rows import FEWEST, bridge_rows
-from puma_cli.pruning.planning.layers import checked_layers
+from puma_cli.pruning.planning.layers import are_first, checked_layers
 
 ROWS = 20_000
 HELD_OUT = 0.1
@@ -172,7 +172,7 @@ def both_depths(embedder: Embedder, kept: Sequence[int], batch: Batch) -> tuple[
 
     First layers are read off in passing; other lists take a second, shorter pass.
     """
-    if list(kept) == list(range(len(kept))):
+    if are_first(kept):
         hidden = embedder.hidden_states(batch)
         states, full = embedder.read_out(hidden[[len(kept), -1]])
         return states, embedder.apply_head(full)

@@ -10,6 +10,7 @@ from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.checkpoint.provenance import Parent
 from puma_cli.checkpoint.source import Source
 from puma_cli.models.usage import usage_of
+from puma_cli.pruning.planning.head_choice import UNUSED
 from puma_cli.pruning.planning.plan import PrunePlan
 from puma_cli.report.numbers import count, size_on_disk
 
@@ -48,11 +49,11 @@ def write_cut_card(
 
 
 def _summary(name: str, plan: PrunePlan, bridge: Bridge | None) -> str:
-    heads = [drop.entry.name for drop in plan.dropped if "head" in drop.reason.lower()]
+    headless = any(drop.reason == UNUSED for drop in plan.dropped)
     text = (
         f"The model {name} with {len(plan.kept)} of its {plan.depth} decoder layers, cut by puma "
         "and not trained since. All other weights are the parent's"
-        f"{', but its LM head is left out' if heads else ''}."
+        f"{', but its LM head is left out' if headless else ''}."
     )
     if bridge is None:
         return f"{text} Retrieval with it is weak until it is trained with `puma distill`."

@@ -89,5 +89,5 @@ def _profile_parent(settings: PruneSettings, source: Source, reporter: Reporter)
 def _is(source: Source, recorded: str, reporter: Reporter) -> bool:
     if not recorded.startswith(f"{COMMIT}:"):
         # Profiled whole, a hub model can only be compared whole.
-        source.fetch({entry.file.name for entry in source.tensors.values()}, reporter)
+        source.fetch(source.files, reporter)
     return is_unchanged(source.folder, recorded)

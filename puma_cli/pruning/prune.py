@@ -85,8 +85,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
         return PruneResult(None, plan)
     check_space(settings.output_dir, bytes_to_write(files, settings.link))
     # A bridge is fitted to the whole parent; everything else needs the kept layers only.
-    every = {entry.file.name for entry in source.tensors.values()}
-    source.fetch(every if settings.bridge else plan.files, reporter)
+    source.fetch(source.files if settings.bridge else plan.files, reporter)
     model = Parent("model", str(settings.model), source.fingerprint(settings.full_hash))
     parents = [model, *profiles]
     inputs = [source.folder, *(Path(profile.name) for profile in profiles)]
@@ -149,14 +148,14 @@ def _verify(
     from puma_cli.pruning.proof.parity import check_parity, fits_memory, memory_needed
 
     check_keys(folder, parent=source.folder, trust_remote_code=settings.trust_remote_code)
+    if settings.verify == "keys":
+        return "keys", None
     needed = memory_needed(folder)
     if settings.verify == "auto" and not fits_memory(needed):
         reporter.note(
             f"Not compared with its parent: that takes {size_on_disk(needed)} of memory, more than "
             "is free. Its names and shapes are right; --verify full compares all the same."
         )
-        return "keys", None
-    if settings.verify == "keys":
         return "keys", None
     reporter.note("Comparing the cut model with its parent.")
     parity = check_parity(

@@ -12,6 +12,7 @@ from puma_cli.errors import ConfigError
 from puma_cli.pruning.planning.decoder_section import DecoderSection
 
 HEADS: Final = ("auto", "keep", "drop")
+UNUSED: Final = "LM head: an embedder never uses it"
 _WITH_HEAD: Final = re.compile(r"(\w+?)For(CausalLM|ConditionalGeneration)")
 
 
@@ -55,7 +56,7 @@ def choose_head(
         return HeadChoice("copy of the token embeddings, to which the config ties it")
     base, obstacle = _base_class(config, section, decoder)
     if base:
-        return HeadChoice("LM head: an embedder never uses it", base)
+        return HeadChoice(UNUSED, base)
     if head == "drop":
         raise ConfigError(
             "The LM head of this checkpoint cannot be dropped.",

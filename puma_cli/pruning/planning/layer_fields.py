@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from puma_cli.errors import CheckpointError
 from puma_cli.pruning.planning.families import Every, Family
+from puma_cli.pruning.planning.layers import are_first
 
 DEPTH: Final = "num_hidden_layers"
 # Every configuration of transformers may have these.
@@ -29,7 +30,7 @@ def edit_layer_fields(
     Raises:
         CheckpointError: the section is broken, or no config describes such a cut.
     """
-    first = list(kept) == list(range(len(kept)))
+    first = are_first(kept)
     if len(kept) == depth:
         return
     _check(section, family, depth, kept, first)

@@ -70,6 +70,11 @@ def keep_last_layers(keep: int, depth: int) -> tuple[int, ...]:
     return (*range(keep - 1), depth - 1)
 
 
+def are_first(kept: Sequence[int]) -> bool:
+    """Tell whether the layers `kept` are a decoder's first ones, none skipped."""
+    return list(kept) == list(range(len(kept)))
+
+
 def checked_layers(kept: Sequence[int], depth: int) -> tuple[int, ...]:
     """Return `kept` if it is an ascending list of layers of a decoder of `depth` layers.
 

@@ -13,7 +13,7 @@ from puma_cli.checkpoint.safetensors_header import DTYPE_BITS, TensorEntry
 from puma_cli.pruning.planning.config_edit import ConfigChange, edited_config
 from puma_cli.pruning.planning.dtype_choice import dtype_after, target_dtype
 from puma_cli.pruning.planning.head_choice import HeadChoice, choose_head
-from puma_cli.pruning.planning.layers import checked_layers
+from puma_cli.pruning.planning.layers import are_first, checked_layers
 from puma_cli.pruning.planning.parent import Parent, read_parent
 
 
@@ -86,7 +86,7 @@ class PrunePlan:
     @property
     def first_only(self) -> bool:
         """Whether the kept layers are the first ones, none skipped."""
-        return self.kept == tuple(range(len(self.kept)))
+        return are_first(self.kept)
 
     @property
     def bytes_before(self) -> int:
