@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -202,11 +203,25 @@ def _student(
         return load(settings.student, settings.device, "float32")
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     if not output.initial.is_dir():
-        texts = [query.text for query in queries if query.text]
-        texts += [entry.text for entry in data.union_pool("train") if entry.text]
-        texts += [prompt for prompts in data.instructions.table.values() for prompt in prompts]
+        texts = _training_texts(settings, data, queries)
         output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
     return load(output.initial, settings.device, "float32")
+
+
+def _training_texts(
+    settings: DistillSettings, data: MbeirFolder, queries: list[Query]
+) -> Iterator[str]:
+    """Yield every text as often as the model will read it, so that common words become one token.
+
+    A prompt is read with every query: counted once, its words would be spelled out each time.
+    """
+    instructions = (
+        data.instructions.pick(query, settings.batch.instruction, settings.seed)
+        for query in queries
+    )
+    own = (query.text for query in queries)
+    candidates = (entry.text for entry in data.union_pool("train"))
+    return (text for text in chain(instructions, own, candidates) if text)
 
 
 def _validation(

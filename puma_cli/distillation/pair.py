@@ -14,6 +14,7 @@ from puma_cli.config.settings import LoraSettings, TrainSettings
 from puma_cli.distillation.objective import Embeddings
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
+from puma_cli.models.splitting import in_order, split_by_length
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -98,11 +99,18 @@ class Pair:
         """Return the student's embeddings of both sides, and the teacher's without gradient."""
         ours, theirs = [], []
         for batch in (queries, candidates):
-            vision = self.embedder.vision_features(batch)
-            with self.student() as student:
-                ours.append(student.embed(batch, vision))
+            # Texts of one batch differ in length: apart, they are computed without the padding.
+            parts = split_by_length(batch)
+            learned, taught = [], []
+            for part in parts:
+                vision = self.embedder.vision_features(part.batch)
+                with self.student() as student:
+                    learned.append(student.embed(part.batch, vision))
+                if with_teacher:
+                    taught.append(self._teach(part.batch, vision))
+            ours.append(in_order(parts, learned))
             if with_teacher:
-                theirs.append(self._teach(batch, vision))
+                theirs.append(in_order(parts, taught))
         return Embeddings(*ours), Embeddings(*theirs) if theirs else None
 
     @torch.no_grad()

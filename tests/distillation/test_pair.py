@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from puma_cli.config.settings import LoraSettings, TrainSettings
 from puma_cli.data.mbeir import MbeirFolder
@@ -13,6 +14,7 @@ from puma_cli.distillation.pair import Pair
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.head import Head
 from puma_cli.models.processing import Batch
+from puma_cli.models.splitting import in_order, split_by_length
 
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.0)
 
@@ -39,6 +41,12 @@ def batches(tiny_scenes: Path, tiny_checkpoint: Path) -> tuple[Batch, Batch]:
     )
 
 
+def embed(embedder: Embedder, batch: Batch) -> Tensor:
+    """What a model alone makes of the parts that a pair divides its batches into."""
+    parts = split_by_length(batch)
+    return in_order(parts, [embedder.embed(part.batch) for part in parts])
+
+
 def spread_adapters(pair: Pair) -> None:
     """Give the adapters, which start at zero, something to say."""
     generator = torch.Generator().manual_seed(5)
@@ -60,13 +68,13 @@ def test_one_copy_computes_exactly_what_two_do(
         ours, theirs = pair.embed(*batches, with_teacher=True)
         assert theirs is not None
         # Adapters start at zero, so the student is still the plain cut.
-        assert torch.equal(ours.queries, student.embed(batches[0]))
-        assert torch.equal(theirs.queries, alone.embed(batches[0]))
+        assert torch.equal(ours.queries, embed(student, batches[0]))
+        assert torch.equal(theirs.queries, embed(alone, batches[0]))
         spread_adapters(pair)
         ours, theirs = pair.embed(*batches, with_teacher=True)
         assert theirs is not None
         assert not torch.allclose(ours.candidates, student.embed(batches[1]))
-        assert torch.equal(theirs.candidates, alone.embed(batches[1]))
+        assert torch.equal(theirs.candidates, embed(alone, batches[1]))
 
 
 def test_gradients_of_the_shared_copy_stay_in_the_kept_layers(
@@ -132,7 +140,7 @@ def test_full_training_leaves_the_teacher_alone_but_shares_what_is_frozen(
     assert teacher.model.visual is student.model.visual
     assert teacher.decoder.embed_tokens is student.decoder.embed_tokens
     with torch.no_grad():
-        expected = teacher.embed(batches[0]).clone()
+        expected = embed(teacher, batches[0]).clone()
         for parameter in pair.model.parameters():
             if parameter.requires_grad:
                 parameter.mul_(1.5)
@@ -178,7 +186,7 @@ def test_the_head_is_the_students_alone_and_trains_with_it(
     with torch.no_grad():
         expected = plain.embed(batches[0]) @ head.weight + head.bias
         torch.testing.assert_close(ours.queries, expected)
-        assert torch.equal(theirs.queries, alone.embed(batches[0]))
+        assert torch.equal(theirs.queries, embed(alone, batches[0]))
         # Also where the student is looked at as an embedder: in validation.
         with pair.student() as found:
             assert found.dimension == 32
@@ -207,7 +215,7 @@ def test_a_teachers_own_head_teaches_and_stays(
     ours, theirs = pair.embed(*batches, with_teacher=True)
     assert theirs is not None
     with torch.no_grad():
-        assert torch.equal(theirs.candidates, alone.embed(batches[1]))
+        assert torch.equal(theirs.candidates, embed(alone, batches[1]))
         plain = cut(tiny_checkpoint, [0, 1]).embed(batches[1])
         torch.testing.assert_close(ours.candidates, plain)
     assert not any("head" in name for name, _ in pair.model.named_parameters())

@@ -1,0 +1,107 @@
+"""Splitting a padded batch into parts of like length, which compute the same and pad less."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from puma_cli.models.processing import Batch
+
+# What one more pass through the network costs beside its tokens, in tokens: calls and launches.
+PASS_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a batch, padded to the longest of them alone.
+
+    Args:
+        rows: their places in the whole batch (B').
+        batch: the rows as a batch of their own.
+    """
+
+    rows: Tensor
+    batch: Batch
+
+
+def split_by_length(batch: Batch, pass_tokens: int = PASS_TOKENS) -> list[Part]:
+    """Return the parts of a batch with the least sum of padded tokens and costs of a pass.
+
+    A batch of short and long inputs, padded to the longest, can be half padding. An embedding does
+    not depend on padding, so the rows may as well be computed apart.
+
+    Args:
+        batch: B right-padded inputs, each with one image at most.
+        pass_tokens: the cost of one more part, in tokens (>= 0).
+    """
+    lengths = (batch.last + 1).cpu().numpy()
+    ends = _cheapest_cuts(lengths, pass_tokens)
+    if len(ends) == 1:
+        return [Part(torch.arange(len(lengths), device=batch.last.device), batch)]
+    order = np.argsort(lengths, kind="stable")
+    parts = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        # In the order of the batch, since the images of its rows lie in that order.
+        rows = torch.from_numpy(np.sort(order[start:end])).to(batch.last.device)
+        parts.append(Part(rows, select_rows(batch, rows)))
+    return parts
+
+
+def in_order(parts: Sequence[Part], outputs: Sequence[Tensor]) -> Tensor:
+    """Return the parts' outputs, each (B', D), as rows of the whole batch (B, D)."""
+    if len(parts) == 1:
+        return outputs[0]
+    places = torch.cat([part.rows for part in parts])
+    return torch.cat(list(outputs))[torch.argsort(places)]
+
+
+def select_rows(batch: Batch, rows: Tensor) -> Batch:
+    """Return the batch of some rows (B'), in ascending order, cut to the longest of them."""
+    last = batch.last[rows]
+    width = int(last.max()) + 1
+    pixels, grid = _images_of(batch, rows)
+    return Batch(
+        input_ids=batch.input_ids[rows, :width],
+        attention_mask=batch.attention_mask[rows, :width],
+        position_ids=batch.position_ids[:, rows, :width],
+        token_types=batch.token_types[rows, :width],
+        last=last,
+        pixel_values=pixels,
+        image_grid=grid,
+    )
+
+
+def _images_of(batch: Batch, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    if batch.pixel_values is None or batch.image_grid is None:
+        return None, None
+    has_image = batch.token_types.bool().any(dim=1)
+    chosen = torch.zeros_like(has_image)
+    chosen[rows] = True
+    images = chosen[has_image]
+    if not bool(images.any()):
+        return None, None
+    patches = batch.image_grid.prod(dim=1)
+    return batch.pixel_values[images.repeat_interleave(patches)], batch.image_grid[images]
+
+
+def _cheapest_cuts(lengths: np.ndarray, pass_tokens: int) -> list[int]:
+    """Return where each part ends among the rows by length; the last ends with the batch."""
+    widths, counts = np.unique(lengths, return_counts=True)
+    ends = np.cumsum(counts)
+    starts = ends - counts
+    # cost[j]: the least cost of the rows of the first j widths; begin: where its last part begins.
+    cost = np.zeros(len(widths) + 1)
+    begin = np.zeros(len(widths), dtype=int)
+    for j, width in enumerate(widths):
+        costs = cost[: j + 1] + (ends[j] - starts[: j + 1]) * width + pass_tokens
+        begin[j] = int(costs.argmin())
+        cost[j + 1] = costs[begin[j]]
+    cuts, place = [], len(widths)
+    while place:
+        cuts.append(int(ends[place - 1]))
+        place = int(begin[place - 1])
+    return cuts[::-1]
