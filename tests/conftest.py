@@ -6,11 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Two workers on two cores: a thread each, and never the network.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("puma", deadline=None)
+settings.load_profile("puma")
 
 TINY_LAYERS = 4
 

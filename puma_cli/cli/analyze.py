@@ -15,6 +15,7 @@ from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 
 if TYPE_CHECKING:
+    from puma_cli.config.settings import AnalyzeSettings
     from puma_cli.profiling.profile import LayerProfile
 
 
@@ -26,6 +27,37 @@ def analyze(
     split: Annotated[str | None, options.split("val")] = None,
     tasks: options.Tasks = None,
     limit: options.Limit = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Queries in all, drawn evenly from the tasks.  [default: 2000]"
+        ),
+    ] = None,
+    pool_size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Most candidates of a task's pool.  [default: 10000]"),
+    ] = None,
+    bridge_rows: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Training inputs that bridges are fitted on, 0 for none.  [default: 8000]",
+        ),
+    ] = None,
+    keep_last: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-last/--no-keep-last",
+            help="Also measure cuts that keep the last layer.  [default: keep-last]",
+        ),
+    ] = None,
+    tokens: Annotated[
+        bool | None,
+        typer.Option(
+            "--tokens/--no-tokens",
+            help="Also measure similarity at other tokens, and CKA.  [default: tokens]",
+        ),
+    ] = None,
     retention: Annotated[
         float | None,
         typer.Option(
@@ -37,6 +69,11 @@ def analyze(
     batch_size: options.BatchSize = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    seed: options.Seed = None,
+    dry_run: Annotated[
+        bool | None,
+        typer.Option("--dry-run", help="Say what it would take, and run nothing."),
+    ] = None,
     overwrite: options.Overwrite = None,
     full_hash: options.FullHash = None,
     config: options.Config = None,
@@ -52,12 +89,41 @@ def analyze(
     """
     with session(ctx) as run:
         settings = run.settings(puma_cli.AnalyzeSettings, complete=_default_folder)
+        if settings.dry_run:
+            run.finish(_dry_outcome(settings))
+            return
         profile = puma_cli.analyze(settings, run.reporter)
         run.finish(_outcome(profile, settings.output_dir))
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"output_dir": f"profile-{short_name(given['model'])}"} if "model" in given else {}
+
+
+def _dry_outcome(settings: AnalyzeSettings) -> Outcome:
+    from dataclasses import asdict
+
+    from puma_cli.profiling.plan import plan_analysis
+    from puma_cli.report.numbers import size_on_disk
+
+    plan = plan_analysis(settings)
+    rows = [
+        ("decoder layers, width", f"{plan.depth}, {plan.width}"),
+        ("queries, candidates", f"{plan.queries:,}, {plan.candidates:,}"),
+        ("training inputs for bridges", f"{plan.training_rows:,}"),
+        ("passes over these", str(plan.passes)),
+        *((part, size_on_disk(size)) for part, size in plan.memory.items()),
+        ("in all, beside the model", size_on_disk(sum(plan.memory.values()))),
+        ("bridges on disk", size_on_disk(plan.written)),
+    ]
+    return Outcome(
+        value=str(sum(plan.memory.values())),
+        payload=asdict(plan),
+        body=(
+            Table(("", "needs"), rows, title=f"{settings.model} on {settings.data}"),
+            "Dry run: nothing was measured or written.",
+        ),
+    )
 
 
 def _outcome(profile: LayerProfile, folder: Path) -> Outcome:

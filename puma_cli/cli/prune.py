@@ -85,6 +85,12 @@ def prune(
             "--bridge", help="Fit a linear head onto MODEL's own vectors, without training."
         ),
     ] = None,
+    bridge_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Take the bridge that `puma analyze` fitted there: needs no data."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Data set in the M-BEIR layout, for --bridge."),
@@ -179,7 +185,7 @@ def _outcome(result: PruneResult, settings: PruneSettings) -> Outcome:
 
 def _following(result: PruneResult, settings: PruneSettings) -> str:
     if result.bridge is not None:
-        data = str(settings.data)
+        data = str(settings.data or "DATA")
         return puma("eval", result.folder, "--data", data, "--output-dir", "scores")
     if not result.embeds:
         return puma("info", result.folder)

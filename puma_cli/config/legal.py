@@ -52,10 +52,22 @@ class _OneOf:
         return " ".join(did_you_mean(item, self.choices) for item in items).strip()
 
 
+@dataclass(frozen=True)
+class _NoneOr:
+    """A range, or 0 for doing without."""
+
+    rule: _Range
+
+    def __call__(self, value: Any) -> str:
+        complaint = self.rule(value) if value else ""
+        return f"{complaint}, or 0 for none" if complaint else ""
+
+
 _POSITIVE = _Range(low=0, open_low=True)
 _NOT_NEGATIVE = _Range(low=0)
 _COUNT = _Range(low=1)
 _SPLITS = _OneOf(("val", "test"))
+_ROWS = _NoneOr(_Range(low=20))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 # Keyed by the settings class's name and the field: classes differ in what a name may mean.
@@ -72,6 +84,7 @@ _SHARED: dict[str, Callable[[Any], str]] = {
     "stop_after": _POSITIVE,
 }
 _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
+    "AnalyzeSettings": {"samples": _COUNT, "pool_size": _COUNT, "bridge_rows": _ROWS},
     "PruneSettings": {
         "verify": _OneOf(("auto", "full", "keys", "none")),
         "head": _OneOf(("auto", "keep", "drop")),

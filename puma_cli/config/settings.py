@@ -20,6 +20,13 @@ class AnalyzeSettings:
         split: `val` or `test`; choices belong on `val`.
         tasks: glob over task names, such as `*_task0`.
         limit: at most this many queries of each task (>= 1), or all.
+        samples: at most this many queries in all (>= 1), drawn evenly from the tasks.
+        pool_size: at most this many candidates of each task (>= 1); relevant ones always stay.
+        bridge_rows: training inputs that the bridges are fitted on (>= 20), or 0 for no bridges.
+        keep_last: also measure the cuts that keep the last layer.
+        tokens: also measure similarity at tokens besides the embed token, and CKA.
+        seed: seed of everything that is drawn.
+        dry_run: say what the analysis would take, and run nothing.
         retention: share of the full model's score (0 to 1] at which a cut needs no training; the
             profile names the smallest such depth, and recommends it unless the knee is cheaper.
         full_hash: hash every byte of the parents, instead of a sample of them.
@@ -31,10 +38,17 @@ class AnalyzeSettings:
     split: str = "val"
     tasks: str = "*"
     limit: int | None = None
+    samples: int = 2_000
+    pool_size: int = 10_000
+    bridge_rows: int = 8_000
+    keep_last: bool = True
+    tokens: bool = True
     retention: float = 0.9
     batch_size: int = 128
     device: str = "auto"
     dtype: str = "auto"
+    seed: int = 0
+    dry_run: bool = False
     overwrite: bool = False
     full_hash: bool = False
 
@@ -59,6 +73,7 @@ class PruneSettings:
         verify: `full` (opens with every weight, and computes what the parent does), `keys` (opens
             with every weight), `none`, or `auto` for `full` where the model fits in memory.
         bridge: fit a linear head that leads the result's vectors into the model's own space.
+        bridge_from: folder of an analysis of the model, whose fitted bridge for this cut is taken.
         data: folder in the M-BEIR layout, whose training split the bridge is fitted on.
         bridge_rows: at most this many inputs for the bridge (>= 20).
         batch_size: inputs that are encoded at once for the bridge.
@@ -82,6 +97,7 @@ class PruneSettings:
     link: bool = False
     verify: str = "auto"
     bridge: bool = False
+    bridge_from: Path | None = None
     data: Path | None = None
     bridge_rows: int = 20_000
     batch_size: int = 128

@@ -102,6 +102,11 @@ class MbeirFolder:
         path = self.root / "query" / split / f"mbeir_{task.name}_{split}.jsonl"
         return list(_read_records(path, parse))
 
+    @property
+    def has_training(self) -> bool:
+        """Whether there are files of training queries."""
+        return any((self.root / "query" / "train").glob("*.jsonl"))
+
     def train_files(self) -> list[Path]:
         """Return the files of the training queries by name, unread.
 

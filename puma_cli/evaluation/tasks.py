@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -112,13 +112,18 @@ def read_tasks(
         chosen = tuple(evenly(queries, limit))
         judged = folder.qrels(split, name)
         relevant = tuple(tuple(sorted(judged.get(query.qid, ()))) for query in chosen)
-        digest = _digest(
-            (query.qid, query.text, _relative(query.image, folder.root), *positives)
-            for query, positives in zip(chosen, relevant, strict=True)
-        )
+        digest = _query_digest(chosen, relevant, folder.root)
         own_k = _OWN_K.get(name.dataset, k)
         tasks.append(Task(name, chosen, len(queries), relevant, own_k, digest))
     return tasks
+
+
+def part_of(task: Task, places: Sequence[int], root: Path) -> Task:
+    """Return the task with the queries at `places` alone; `root` is the data set's folder."""
+    queries = tuple(task.queries[place] for place in places)
+    relevant = tuple(task.relevant[place] for place in places)
+    digest = _query_digest(queries, relevant, root)
+    return replace(task, queries=queries, relevant=relevant, digest=digest)
 
 
 def make_pool(name: str, candidates: Iterable[Candidate], root: Path) -> Pool:
@@ -152,6 +157,13 @@ def evenly(items: Sequence[T], limit: int | None) -> Sequence[T]:
         raise ConfigError(f"The limit must be at least 1, not {limit}.")
     # The head of a file may hold one kind of query only.
     return [items[place * len(items) // limit] for place in range(limit)]
+
+
+def _query_digest(queries: Sequence[Query], relevant: Sequence[tuple[str, ...]], root: Path) -> str:
+    return _digest(
+        (query.qid, query.text, _relative(query.image, root), *positives)
+        for query, positives in zip(queries, relevant, strict=True)
+    )
 
 
 def _relative(path: Path | None, root: Path) -> str | None:

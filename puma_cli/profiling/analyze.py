@@ -1,35 +1,57 @@
-"""Measuring every layer of a model on a data set and recommending a cut: `puma analyze`."""
+"""Measuring every cut of a model on a data set and recommending one: `puma analyze`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.layers import first_layers, keep_last_layers
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.inputs import Input
+from puma_cli.profiling.bridge_file import describe_fit, write_bridges
+from puma_cli.profiling.bridges import HELD_OUT, Bridge, fit_bridges
 from puma_cli.profiling.choice import choose
-from puma_cli.profiling.profile import LayerProfile, mean_curve, write_profile
+from puma_cli.profiling.cost import costs_by_depth, count_parameters, index_bytes
+from puma_cli.profiling.flops import count_flops, count_sizes
+from puma_cli.profiling.latency import draw_evenly, measure_speed
+from puma_cli.profiling.profile import (
+    LayerProfile,
+    Measurement,
+    mean_curve,
+    write_profile,
+)
 from puma_cli.profiling.readout import read_out_depths
+from puma_cli.profiling.retention import retention_curves
+from puma_cli.profiling.sampling import draw_sample
+from puma_cli.profiling.training_rows import bridge_rows
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.profile_page import write_profile_page
 
 METRIC = "hit@1"
 
+# Lengths vary little enough that the mean of so many says that of all.
+LENGTHS = 512
+
 
 def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProfile:
     """Profile a model, recommend a depth, and write the profile folder with its report.
 
-    The folder holds `profile.json`, `report.html`, a PNG of each figure and `puma.json`.
+    The folder holds `profile.json`, `bridges.safetensors`, `report.html`, a PNG of each figure and
+    `puma.json`.
 
     Raises:
         CheckpointError: the model cannot be opened.
         ConfigError: a setting has an illegal value.
         DataError: the data set is missing, broken or too large to be held at every depth.
+        DeviceError: the device is not there, or runs out of memory.
         NumericError: a layer's output is not finite.
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
@@ -43,8 +65,9 @@ def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProf
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
         )
         embedder = load(model, settings.device, settings.dtype)
-        profile = profile_embedder(embedder, data, settings, reporter)
+        profile, bridges = profile_embedder(embedder, data, settings, reporter)
         reporter.note("Drawing the report.")
+        write_bridges(bridges, folder, profile.recommended)
         write_profile(profile, folder)
         write_profile_page(profile, folder, str(settings.output_dir))
         results = {"recommended": profile.recommended, "rule": profile.choice.rule}
@@ -54,44 +77,111 @@ def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProf
 
 def profile_embedder(
     embedder: Embedder, data: MbeirFolder, settings: AnalyzeSettings, reporter: Reporter = SILENT
-) -> LayerProfile:
-    """Profile an open model without writing anything.
+) -> tuple[LayerProfile, dict[str, list[Bridge]]]:
+    """Profile an open model without writing anything; return the fitted bridges beside it.
 
     Raises:
         DataError: the data set is broken or too large to be held at every depth.
         NumericError: a layer's output is not finite.
     """
-    readout, similarity, partial = read_out_depths(
-        embedder,
+    sample = draw_sample(
         data,
-        split=settings.split,
-        tasks=settings.tasks,
+        settings.split,
+        settings.tasks,
+        samples=settings.samples,
+        pool=settings.pool_size,
         limit=settings.limit,
+        seed=settings.seed,
+    )
+    bridges = _bridges(embedder, data, settings, reporter)
+    readout = read_out_depths(
+        embedder,
+        sample,
+        bridges,
+        keep_last=settings.keep_last,
+        tokens=settings.tokens,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        reporter=reporter,
+    )
+    speed = measure_speed(
+        embedder,
+        sample.queries,
+        sample.candidates,
         batch_size=settings.batch_size,
         reporter=reporter,
     )
+    queries, candidates = (
+        _lengths(embedder, inputs) for inputs in (sample.queries, sample.candidates)
+    )
     choice = choose(
-        mean_curve(readout, METRIC),
-        queries=sum(task.queries for task in readout),
+        mean_curve(readout.tasks, METRIC),
+        queries=sum(task.queries for task in readout.tasks),
         retention=settings.retention,
         metric=METRIC,
+        bridged=mean_curve(readout.tasks, METRIC, "bridged") if "bridged" in bridges else None,
     )
-    return LayerProfile(
+    profile = LayerProfile(
         model=settings.model,
         data=str(settings.data),
-        split=settings.split,
-        partial=partial,
         depth=embedder.depth,
         dimension=embedder.dimension,
-        parameters=count_parameters(embedder),
-        readout=readout,
-        similarity=similarity,
+        measured=Measurement(
+            split=settings.split,
+            partial=sample.partial,
+            seed=settings.seed,
+            batch_size=speed.batch_size,
+            repeats=speed.repeats,
+            device=speed.device,
+            dtype=speed.dtype,
+            query_tokens=fmean(queries[0]),
+            candidate_tokens=fmean(candidates[0]),
+            index_bytes=index_bytes(len(sample.candidates), embedder.dimension),
+        ),
+        parts=count_parameters(embedder),
+        costs=costs_by_depth(
+            embedder,
+            count_flops(embedder.model, *queries),
+            count_flops(embedder.model, *candidates),
+            speed,
+        ),
+        readout=readout.tasks,
+        retention=retention_curves(readout.hits, settings.seed),
+        bridges={
+            name: tuple(describe_fit(bridge) for bridge in found) for name, found in bridges.items()
+        },
+        similarity=readout.similarity,
         choice=choice,
     )
+    return profile, bridges
 
 
-def count_parameters(embedder: Embedder) -> tuple[int, ...]:
-    """Return the parameters of the model cut after k = 0 to L decoder layers, (L + 1,)."""
-    layers = [sum(p.numel() for p in layer.parameters()) for layer in embedder.decoder.layers]
-    rest = sum(p.numel() for p in embedder.model.parameters()) - sum(layers)
-    return tuple(rest + sum(layers[:k]) for k in range(len(layers) + 1))
+def _bridges(
+    embedder: Embedder, data: MbeirFolder, settings: AnalyzeSettings, reporter: Reporter
+) -> dict[str, list[Bridge]]:
+    """Fit a bridge for each cut, where the data have a training split to fit on."""
+    if not settings.bridge_rows or embedder.depth < 2:
+        return {}
+    if not data.has_training:
+        reporter.note("The data have no training split, so no bridge is fitted.")
+        return {}
+    cuts = {"bridged": [first_layers(k, embedder.depth) for k in range(1, embedder.depth)]}
+    if settings.keep_last:
+        cuts["keep_last_bridged"] = [
+            keep_last_layers(k, embedder.depth) for k in range(2, embedder.depth)
+        ]
+    fitted, judged = bridge_rows(data, settings.bridge_rows, HELD_OUT, settings.seed)
+    found = fit_bridges(
+        embedder,
+        [cut for group in cuts.values() for cut in group],
+        fitted,
+        judged,
+        batch_size=settings.batch_size,
+        reporter=reporter,
+    )
+    return {name: [next(found) for _ in group] for name, group in cuts.items()}
+
+
+def _lengths(embedder: Embedder, inputs: Sequence[Input]) -> tuple[list[int], list[int]]:
+    """Return the tokens and image patches of inputs drawn evenly from `inputs`."""
+    return count_sizes(embedder.collate(draw_evenly(inputs, min(LENGTHS, len(inputs)))))

@@ -35,9 +35,17 @@ class Choice:
 
 
 def choose(
-    curve: Sequence[float], *, queries: int, retention: float = 0.9, metric: str = "hit@1"
+    curve: Sequence[float],
+    *,
+    queries: int,
+    retention: float = 0.9,
+    metric: str = "hit@1",
+    bridged: Sequence[float] | None = None,
 ) -> Choice:
-    """Recommend a depth from the untrained read-out at every depth.
+    """Recommend a depth from the read-out at every depth, through bridges where there are any.
+
+    A bridge shows what is linearly there for training to bring out, so the knee is looked for on
+    that curve; whether a cut needs training at all is a question to the untrained one.
 
     The knee is the depth whose score lies farthest above the straight line from depth 0 to the full
     model (as in Kneedle, Satopaa et al. 2011), which weighs a point of score against the layers it
@@ -45,7 +53,8 @@ def choose(
     taken: a layer too many costs 1/L of the time, a layer too few may cost the quality.
 
     Args:
-        curve: score at depths 0 to L, (L + 1,), each in [0, 1].
+        curve: score of the untrained cut at depths 0 to L, (L + 1,), each in [0, 1].
+        bridged: score of the cut with its bridge, likewise, or None without bridges.
         queries: number of queries behind each score (>= 1).
         retention: the share of the full model's score (0 to 1] that `untrained_k` must keep.
         metric: name of the score.
@@ -56,7 +65,8 @@ def choose(
     check_retention(retention)
     depth, full = len(curve) - 1, curve[-1]
     untrained = next(k for k in range(1, depth + 1) if curve[k] >= retention * full)
-    made = _Maker(curve, metric, retention, untrained)
+    read = curve if bridged is None else bridged
+    made = _Maker(curve, read, metric, retention, untrained)
     if depth == 1:
         return made.choice(1, "whole", "The model has one decoder layer: nothing can be cut.")
     noise = math.sqrt(max(full * (1.0 - full), 1.0 / queries) / queries)
@@ -65,7 +75,7 @@ def choose(
             f"The full model itself is near chance on this data ({made.name} {_points(full)}), "
             "so no depth can be told from another."
         )
-    knee, height = find_knee(curve, noise)
+    knee, height = find_knee(read, noise)
     if untrained <= (knee or depth - 1):
         return made.choice(untrained, "untrained", made.untrained_reason())
     if knee is None or height <= noise:
@@ -106,6 +116,7 @@ class _Maker:
     """Puts choices over one curve into words."""
 
     curve: Sequence[float]
+    read: Sequence[float]
     metric: str
     retention: float
     untrained: int
@@ -125,14 +136,16 @@ class _Maker:
         )
 
     def knee_reason(self, k: int) -> str:
-        depth, full, here = len(self.curve) - 1, self.curve[-1], self.curve[k]
-        first, rest = (here - self.curve[0]) / k, (full - here) / (depth - k)
+        depth, full, here = len(self.read) - 1, self.read[-1], self.read[k]
+        first, rest = (here - self.read[0]) / k, (full - here) / (depth - k)
+        through = self.read is not self.curve
         text = (
-            f"The first {k} layers add {_points(first)} points of {self.name} each, the other "
-            f"{depth - k} only {_points(rest)}. Cut there and left untrained, the model reads out "
-            f"{_points(here)} of {_points(full)}, {here / full:.0%} of the full model's score. "
-            "This underestimates the cut: distillation recovers a part that no untrained read-out "
-            "shows."
+            f"{'Read through a linear head, the' if through else 'The'} first {k} layers add "
+            f"{_points(first)} points of {self.name} each, the other {depth - k} only "
+            f"{_points(rest)}. Cut there and {'given that head' if through else 'left untrained'}, "
+            f"the model reads out {_points(here)} of {_points(full)}, {here / full:.0%} of the "
+            "full model's score. This underestimates the cut: distillation recovers a part that "
+            f"no {'linear map' if through else 'untrained read-out'} shows."
         )
         if self.untrained == depth:
             return f"{text} Without training no smaller depth keeps {self.retention:.0%}."

@@ -5,33 +5,67 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from puma_cli.checkpoint.layout import PROFILE
 from puma_cli.checkpoint.output_folder import write_json
 from puma_cli.checkpoint.provenance import to_plain
 from puma_cli.errors import CheckpointError
+from puma_cli.profiling.bridge_file import BridgeFit
 from puma_cli.profiling.choice import Choice
+from puma_cli.profiling.cost import DepthCost, Parameters
+from puma_cli.profiling.records import build
+from puma_cli.profiling.retention import Retention
 from puma_cli.profiling.similarity import LayerSimilarity
 
-FORMAT = 1
+FORMAT = 2
+PLAIN = "first"
 
 
 @dataclass(frozen=True)
 class TaskReadout:
-    """Retrieval on one task by the untrained model cut at each depth.
+    """Retrieval on one task by the model cut at each depth.
 
     Args:
         task: name such as `scenes_task0`.
         queries: number of queries scored (>= 1).
-        candidates: size of the task's local pool.
-        scores: for each metric, such as `hit@1`, its value at depths 0 to L, (L + 1,), in [0, 1].
+        candidates: number of candidates searched: the task's local pool, or a part of it.
+        scores: for each reading, such as `first` or `bridged`, and each metric, such as `hit@1`,
+            its value at depths 0 to L, (L + 1,), in [0, 1].
     """
 
     task: str
     queries: int
     candidates: int
-    scores: dict[str, tuple[float, ...]]
+    scores: dict[str, dict[str, tuple[float, ...]]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How a profile was measured.
+
+    Args:
+        split: the split of the queries.
+        partial: whether queries or candidates of it were left out.
+        seed: seed of everything drawn.
+        batch_size: inputs at once.
+        repeats: timed passes behind each median.
+        device: name of the device.
+        dtype: number format of the weights.
+        query_tokens: mean number of tokens of a query.
+        candidate_tokens: mean number of tokens of a candidate.
+        index_bytes: bytes of the candidates' vectors in float16.
+    """
+
+    split: str
+    partial: bool
+    seed: int
+    batch_size: int
+    repeats: int
+    device: str
+    dtype: str
+    query_tokens: float
+    candidate_tokens: float
+    index_bytes: int
 
 
 @dataclass(frozen=True)
@@ -41,25 +75,29 @@ class LayerProfile:
     Args:
         model: how the user named the model.
         data: how the user named the data set.
-        split: the split the numbers come from.
-        partial: True if only some queries of each task were used.
         depth: number of decoder layers L.
-        dimension: length D of the embedding.
-        parameters: parameters of the model cut at depths 0 to L, (L + 1,).
-        readout: one entry for each task.
-        similarity: one entry for each side and modality.
+        dimension: length of the model's embedding.
+        measured: how it was measured.
+        parts: parameters by part.
+        costs: what the cut at each depth costs, k = 1 to L.
+        readout: retrieval, one entry for each task.
+        retention: for each reading the share of the full model's hit@1 that it keeps.
+        bridges: for each bridged reading the fitted maps, in order of depth.
+        similarity: one entry for each side, place and modality.
         choice: the recommended depth.
         folder: where the profile lies, if it was written or read.
     """
 
     model: str
     data: str
-    split: str
-    partial: bool
     depth: int
     dimension: int
-    parameters: tuple[int, ...]
+    measured: Measurement
+    parts: Parameters
+    costs: tuple[DepthCost, ...]
     readout: tuple[TaskReadout, ...]
+    retention: dict[str, Retention]
+    bridges: dict[str, tuple[BridgeFit, ...]]
     similarity: tuple[LayerSimilarity, ...]
     choice: Choice
     folder: Path | None = None
@@ -75,36 +113,63 @@ class LayerProfile:
         return self.choice.reason
 
     @property
+    def split(self) -> str:
+        """The split that the queries come from."""
+        return self.measured.split
+
+    @property
+    def partial(self) -> bool:
+        """Whether queries or candidates were left out."""
+        return self.measured.partial
+
+    @property
     def queries(self) -> int:
         """Number of queries over all tasks."""
         return sum(task.queries for task in self.readout)
 
-    def mean(self, metric: str = "hit@1") -> tuple[float, ...]:
-        """Return the plain mean of `metric` over tasks at depths 0 to L, (L + 1,)."""
-        return mean_curve(self.readout, metric)
+    @property
+    def parameters(self) -> tuple[int, ...]:
+        """Parameters of the model cut at depths 0 to L, (L + 1,)."""
+        return tuple(self.parts.at(k) for k in range(self.depth + 1))
 
-    def retention(self, k: int, metric: str = "hit@1") -> float | None:
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """The ways of reading a cut that were measured."""
+        return tuple(self.readout[0].scores)
+
+    def mean(self, metric: str = "hit@1", reading: str = PLAIN) -> tuple[float, ...]:
+        """Return the plain mean of `metric` over tasks at depths 0 to L, (L + 1,)."""
+        return mean_curve(self.readout, metric, reading)
+
+    def kept(self, k: int, metric: str = "hit@1", reading: str = PLAIN) -> float | None:
         """Return the share of the full model's score kept at depth k, or None of a score of 0."""
-        curve = self.mean(metric)
+        curve = self.mean(metric, reading)
         return curve[k] / curve[-1] if curve[-1] else None
 
     def angular_to_final(self, k: int) -> float:
         """Return the mean angular distance, over all inputs, of h[k] to h[L], in [0, 1]."""
-        return self.over_inputs([entry.angular_to_final[k] for entry in self.similarity])
+        return self.over_inputs([entry.angular_to_final[k] for entry in self.at_embed])
 
     def block_influence(self, layer: int) -> float:
         """Return the block influence, over all inputs, of decoder layer `layer` (0 to L - 1)."""
-        return self.over_inputs([entry.block_influence[layer] for entry in self.similarity])
+        return self.over_inputs([entry.block_influence[layer] for entry in self.at_embed])
+
+    @property
+    def at_embed(self) -> tuple[LayerSimilarity, ...]:
+        """The similarity at the embed token, one entry for each side and modality."""
+        return tuple(entry for entry in self.similarity if entry.place == "embed")
 
     def over_inputs(self, values: list[float]) -> float:
-        """Return the mean of one value for each entry of `similarity`, weighted by its inputs."""
-        counts = [entry.count for entry in self.similarity]
+        """Return the mean of one value for each entry of `at_embed`, weighted by its inputs."""
+        counts = [entry.count for entry in self.at_embed]
         return sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)
 
 
-def mean_curve(readout: tuple[TaskReadout, ...], metric: str) -> tuple[float, ...]:
+def mean_curve(
+    readout: tuple[TaskReadout, ...], metric: str, reading: str = PLAIN
+) -> tuple[float, ...]:
     """Return the plain mean of `metric` over tasks at every depth, (L + 1,)."""
-    columns = zip(*(task.scores[metric] for task in readout), strict=True)
+    columns = zip(*(task.scores[reading][metric] for task in readout), strict=True)
     return tuple(sum(column) / len(readout) for column in columns)
 
 
@@ -134,7 +199,7 @@ def read_profile(folder: str | Path) -> LayerProfile:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
             raise ValueError("it was written by another version")
-        profile = _build(content)
+        profile = build(LayerProfile, {**content, "folder": None})
         _check(profile)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
@@ -145,30 +210,16 @@ def read_profile(folder: str | Path) -> LayerProfile:
     return replace(profile, folder=Path(folder))
 
 
-def _build(content: dict[str, Any]) -> LayerProfile:
-    values = dict(content)
-    values["parameters"] = tuple(content["parameters"])
-    values["readout"] = tuple(
-        TaskReadout(**{**row, "scores": {name: tuple(v) for name, v in row["scores"].items()}})
-        for row in content["readout"]
-    )
-    values["similarity"] = tuple(_similarity(entry) for entry in content["similarity"])
-    values["choice"] = Choice(**content["choice"])
-    return LayerProfile(**values)
-
-
-def _similarity(entry: dict[str, Any]) -> LayerSimilarity:
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
-    }
-    return LayerSimilarity(**values)
-
-
 def _check(profile: LayerProfile) -> None:
     if not 1 <= profile.recommended <= profile.depth:
         raise ValueError(
             f"the recommended depth {profile.recommended} is not in 1..{profile.depth}"
         )
-    curves = [curve for task in profile.readout for curve in task.scores.values()]
+    curves = [
+        curve
+        for task in profile.readout
+        for metrics in task.scores.values()
+        for curve in metrics.values()
+    ]
     if any(len(curve) != profile.depth + 1 for curve in [profile.parameters, *curves]):
         raise ValueError(f"a list does not have one value for each of {profile.depth + 1} depths")

@@ -1,4 +1,4 @@
-"""How far each decoder layer moves the residual stream at the embed token, streamed."""
+"""Formulas of similarity between the depths of a model, and the record of what was measured."""
 
 from __future__ import annotations
 
@@ -10,41 +10,100 @@ from torch import Tensor
 
 from puma_cli.errors import NumericError
 
-# Below this share of its raw second moment, a layer's variance is rounding, not information.
+# Row l holds n = 1 to L - l.
+Grid = tuple[tuple[float, ...], ...]
+PartialGrid = tuple[tuple[float | None, ...], ...]
+
+# Below this share of its raw second moment, a depth's variance is rounding, not information.
 CONSTANT = 1e-12
+
+# Below this |u - v|^2 of unit vectors, the two count as one: an angle of 1e-7, in units of pi.
+_SAME = 9e-14
 
 
 @dataclass(frozen=True)
 class LayerSimilarity:
-    """Similarity between the layers of a model of depth L, over one group of inputs.
+    """Similarity between all depths of a model of L decoder layers, over one group of inputs.
+
+    h[l] is the residual stream after l layers. A grid is triangular: row l = 0 to L - 1 holds the
+    values of h[l] and h[l + n] for n = 1 to L - l, so what a block of n layers from layer l does.
 
     Args:
         side: `query` or `candidate`.
         modality: `text`, `image` or `image,text`.
-        count: inputs seen (>= 1).
-        cosine: E[cos(h[l], h[l+1])], one value for each layer l, (L,), in [-1, 1].
-        angular: E[arccos(cos(h[l], h[l+1]))] / pi, (L,), in [0, 1].
-        block_influence: 1 - E[cos(h[l], h[l+1])], (L,), in [0, 2] (ShortGPT).
-        centred: pooled cosine of h[l] and h[l+1] after each layer's mean is taken away, (L,), or
-            None where one of the two is the same for every input.
-        cosine_to_final: E[cos(h[k], h[L])] for every depth k, (L + 1,).
-        angular_to_final: E[arccos(cos(h[k], h[L]))] / pi for every depth k, (L + 1,).
+        place: `embed`, the states at the embed token, or `tokens`, sampled real tokens.
+        count: rows measured (>= 1).
+        excluded: rows left out because they are attention sinks (>= 0).
+        cosine_grid: E[cos(h[l], h[l+n])], in [-1, 1].
+        angular_grid: E[arccos(cos(h[l], h[l+n]))] / pi, in [0, 1] (arXiv 2403.17887).
+        centred_grid: pooled cosine of h[l] and h[l+n] after each depth's mean over the rows is
+            taken away, or None where one of the two depths is the same for every row.
+        trimmed_grid: E[cos(h[l], h[l+n])] after the few dimensions with most energy are set to
+            zero, or None where that leaves nothing of a vector.
+        cka: unbiased linear CKA of every two depths, (L + 1, L + 1), with None where a depth is
+            constant; None as a whole where fewer than four rows were kept for it.
     """
 
     side: str
     modality: str
+    place: str
     count: int
-    cosine: tuple[float, ...]
-    angular: tuple[float, ...]
-    block_influence: tuple[float, ...]
-    centred: tuple[float | None, ...]
-    cosine_to_final: tuple[float, ...]
-    angular_to_final: tuple[float, ...]
+    excluded: int
+    cosine_grid: Grid
+    angular_grid: Grid
+    centred_grid: PartialGrid
+    trimmed_grid: PartialGrid
+    cka: PartialGrid | None
+
+    @property
+    def depth(self) -> int:
+        """The number of decoder layers L."""
+        return len(self.cosine_grid)
+
+    @property
+    def cosine(self) -> tuple[float, ...]:
+        """E[cos(h[l], h[l+1])] of each layer l, (L,)."""
+        return tuple(row[0] for row in self.cosine_grid)
+
+    @property
+    def angular(self) -> tuple[float, ...]:
+        """E[arccos(cos(h[l], h[l+1]))] / pi of each layer l, (L,)."""
+        return tuple(row[0] for row in self.angular_grid)
+
+    @property
+    def block_influence(self) -> tuple[float, ...]:
+        """1 - E[cos(h[l], h[l+1])] of each layer l, (L,), in [0, 2] (arXiv 2403.03853)."""
+        return tuple(1.0 - value for value in self.cosine)
+
+    @property
+    def centred(self) -> tuple[float | None, ...]:
+        """Centred cosine over each layer l, (L,)."""
+        return tuple(row[0] for row in self.centred_grid)
+
+    @property
+    def trimmed(self) -> tuple[float | None, ...]:
+        """E[cos(h[l], h[l+1])] without the top dimensions, of each layer l, (L,)."""
+        return tuple(row[0] for row in self.trimmed_grid)
+
+    @property
+    def cosine_to_final(self) -> tuple[float, ...]:
+        """E[cos(h[k], h[L])] for every depth k, (L + 1,)."""
+        return (*(row[-1] for row in self.cosine_grid), 1.0)
+
+    @property
+    def angular_to_final(self) -> tuple[float, ...]:
+        """E[arccos(cos(h[k], h[L]))] / pi for every depth k, (L + 1,)."""
+        return (*(row[-1] for row in self.angular_grid), 0.0)
+
+
+def widen(states: Tensor) -> Tensor:
+    """Return `states` in float64 on their own device, or on the CPU where that has no float64."""
+    return (states.cpu() if states.device.type == "mps" else states).double()
 
 
 def unit(states: Tensor) -> Tensor:
     """Scale vectors (..., D) to length 1 in float64, where no sum of squares overflows."""
-    wide = states.double()
+    wide = widen(states)
     return wide / wide.norm(dim=-1, keepdim=True)
 
 
@@ -63,92 +122,34 @@ def angular_distance(left: Tensor, right: Tensor) -> Tensor:
     return 2.0 * torch.atan2(difference, total) / math.pi
 
 
-class SimilarityAccumulator:
-    """Adds up the similarities of one group of inputs, batch by batch, in memory O(L D).
+def pairwise_cosines(wide: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cosines of every two depths of every row, and the squared lengths.
 
     Args:
-        side: `query` or `candidate`.
-        modality: `text`, `image` or `image,text`.
-        depth: number of decoder layers L (>= 1).
+        wide: states (L + 1, B, D) in float64, where no square overflows.
+
+    Returns:
+        cosines (B, L + 1, L + 1) in [-1, 1], NaN with a vector of length 0; lengths (B, L + 1).
     """
+    rows = wide.transpose(0, 1)
+    gram = torch.bmm(rows, rows.transpose(1, 2))
+    energy = gram.diagonal(dim1=1, dim2=2).clone()
+    gram /= (energy[:, :, None] * energy[:, None, :]).sqrt_()
+    return gram.clamp_(-1.0, 1.0), energy
 
-    def __init__(self, side: str, modality: str, depth: int) -> None:
-        self.side, self.modality, self.depth = side, modality, depth
-        self.count = 0
-        self._step_cosine = torch.zeros(depth, dtype=torch.float64)
-        self._step_angle = torch.zeros(depth, dtype=torch.float64)
-        self._final_cosine = torch.zeros(depth + 1, dtype=torch.float64)
-        self._final_angle = torch.zeros(depth + 1, dtype=torch.float64)
-        self._mean: Tensor | None = None
-        self._scatter = torch.zeros(depth + 1, dtype=torch.float64)
-        self._cross = torch.zeros(depth, dtype=torch.float64)
-        self._square = torch.zeros(depth + 1, dtype=torch.float64)
 
-    def add(self, states: Tensor) -> None:
-        """Take the residual stream of a batch at the embed token.
+def angle_of(cosines: Tensor) -> Tensor:
+    """Return arccos(cosines) / pi (...) in [0, 1] of float64 cosines in [-1, 1], right to 1e-7.
 
-        Args:
-            states: (L + 1, B, D), before the final norm, index k = after k layers.
-
-        Raises:
-            NumericError: a layer's output is not finite, or has no direction.
-        """
-        wide = states.detach().to("cpu").double()
-        check_states(wide, f"{self.side}, {self.modality}")
-        if not wide.shape[1]:
-            return
-        units = unit(wide)
-        self._step_cosine += cosine(units[:-1], units[1:]).sum(-1)
-        self._step_angle += angular_distance(units[:-1], units[1:]).sum(-1)
-        self._final_cosine += cosine(units, units[-1:]).sum(-1)
-        self._final_angle += angular_distance(units, units[-1:]).sum(-1)
-        self._add_moments(wide)
-
-    def _add_moments(self, wide: Tensor) -> None:
-        # Moments about the mean, merged pairwise (Chan et al.): plain sums of squares would cancel
-        # where a constant direction dominates, which is the case the centred cosine is for.
-        size, before = wide.shape[1], self.count
-        mean = wide.mean(1)
-        if self._mean is None:
-            self._mean = torch.zeros_like(mean)
-        shift, rest = mean - self._mean, wide - mean[:, None]
-        weight = before * size / (before + size)
-        self._scatter += rest.square().sum((1, 2)) + weight * shift.square().sum(1)
-        self._cross += (rest[:-1] * rest[1:]).sum((1, 2)) + weight * (shift[:-1] * shift[1:]).sum(1)
-        self._square += wide.square().sum((1, 2))
-        self._mean = self._mean + shift * (size / (before + size))
-        self.count = before + size
-
-    def result(self) -> LayerSimilarity:
-        """Return the averages over everything added.
-
-        Raises:
-            NumericError: nothing was added.
-        """
-        if not self.count:
-            raise NumericError(f"No {self.side} of modality '{self.modality}' was measured.")
-        cosines = self._step_cosine / self.count
-        return LayerSimilarity(
-            side=self.side,
-            modality=self.modality,
-            count=self.count,
-            cosine=_values(cosines),
-            angular=_values(self._step_angle / self.count),
-            block_influence=_values(1.0 - cosines),
-            centred=self._centred(),
-            cosine_to_final=_values(self._final_cosine / self.count),
-            angular_to_final=_values(self._final_angle / self.count),
-        )
-
-    def _centred(self) -> tuple[float | None, ...]:
-        varies = self._scatter > CONSTANT * self._square
-        scale = (self._scatter[:-1] * self._scatter[1:]).sqrt()
-        return tuple(
-            float((self._cross[layer] / scale[layer]).clamp(-1.0, 1.0))
-            if varies[layer] and varies[layer + 1]
-            else None
-            for layer in range(self.depth)
-        )
+    2 atan2(|u - v|, |u + v|) / pi as in `angular_distance`, from |u -+ v|^2 = 2 -+ 2 cos, which
+    saves the differences of all pairs of vectors. A vector's cosine with itself comes out of a
+    matrix product as 1 up to the order of the sum, about 1e-15, of which the root would make 1e-8.
+    So whatever is closer than 1e-7 is set to 0, and likewise to 1 at the other end.
+    """
+    apart, along = 2.0 - 2.0 * cosines, 2.0 + 2.0 * cosines
+    for square in (apart, along):
+        square.masked_fill_(square < _SAME, 0.0).sqrt_()
+    return torch.atan2(apart, along).mul_(2.0 / math.pi)
 
 
 def check_states(states: Tensor, group: str) -> None:
@@ -157,8 +158,10 @@ def check_states(states: Tensor, group: str) -> None:
     Raises:
         NumericError: naming the first such layer; a score of 0 in its place would read "cut me".
     """
-    broken = ~torch.isfinite(states).all(-1).all(-1)
-    empty = (states == 0).all(-1).any(-1)
+    # The extremes are NaN where any number is, and take no copy of the states to find.
+    low, high = states.aminmax(dim=-1)
+    broken = ~(torch.isfinite(low) & torch.isfinite(high)).all(-1)
+    empty = ((low == 0) & (high == 0)).any(-1)
     for marks, what in ((broken, "not finite"), (empty, "zero")):
         if bool(marks.any()):
             layer = int(marks.int().argmax())
@@ -168,7 +171,3 @@ def check_states(states: Tensor, group: str) -> None:
                 cause="The weights are damaged, or the dtype is too narrow for this model.",
                 hint="Run again with --dtype float32; if it persists, check the checkpoint.",
             )
-
-
-def _values(tensor: Tensor) -> tuple[float, ...]:
-    return tuple(float(value) for value in tensor)

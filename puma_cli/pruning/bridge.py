@@ -1,75 +1,25 @@
-"""The training-free bridge: a closed-form map from a cut's vectors into its parent's space."""
+"""The training-free bridge of a cut: fitted on a data set, written beside the cut's weights."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
 
 from puma_cli.checkpoint.output_folder import explained_writes
+from puma_cli.config.layers import checked_layers
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import ConfigError
-from puma_cli.evaluation.encode import out_of_memory_explained
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.embedder_settings import settings_for, write_embedder_settings
 from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
-from puma_cli.models.modes import evaluation_mode
-from puma_cli.models.processing import Batch
-from puma_cli.profiling.ridge import AffineMap, Moments, Ridge, choose_strength
+from puma_cli.profiling.bridges import HELD_OUT, Bridge, fit_bridges
+from puma_cli.profiling.training_rows import FEWEST, bridge_rows
 from puma_cli.progress import SILENT, Reporter
-from puma_cli.pruning.bridge_rows import FEWEST, bridge_rows
-from puma_cli.pruning.planning.layers import are_first, checked_layers
 
 ROWS = 20_000
-HELD_OUT = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class Bridge:
-    """A fitted head and how good it is.
-
-    Args:
-        weight: float32 (D, D_t).
-        bias: float32 (D_t,).
-        kept: the parent's decoder layers that the cut model has.
-        strength: the ridge penalty, relative to the mean eigenvalue of the inputs' covariance.
-        scale: what the fitted map is multiplied by, in `weight` and `bias` already, so that the
-            root mean square length of its vectors is that of the parent's.
-        rows: inputs that the map was fitted on, the held-out ones included at the end.
-        held_out: inputs that chose the strength; what follows was measured on them, with the map
-            of the others.
-        cosine: mean cosine of the mapped vectors to the parent's.
-        cosine_before: mean cosine of the cut model's own vectors to the parent's, or None if they
-            are of another length.
-        error: mean squared distance of the mapped vectors to the parent's unit vectors.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    kept: tuple[int, ...]
-    strength: float
-    scale: float
-    rows: int
-    held_out: int
-    cosine: float
-    cosine_before: float | None
-    error: float
-
-    def summary(self) -> dict[str, Any]:
-        """Return everything but the map itself, as plain values."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-            if not isinstance(value, Tensor)
-        }
 
 
 def fit_bridge(
@@ -88,8 +38,7 @@ def fit_bridge(
     """Fit the ridge regression from `norm(h[k])` of a cut to its parent's unit embeddings.
 
     Queries with instructions and candidates of the training split pass through the parent once;
-    for kept layers that are not its first ones, its cut runs beside it. Moments are accumulated in
-    float64; of the inputs, only the held-out ones' vectors stay in memory.
+    for layers that are neither its first ones nor these and the last, its cut runs beside it.
 
     Args:
         parent: the model at full depth.
@@ -113,40 +62,11 @@ def fit_bridge(
     folder = data if isinstance(data, MbeirFolder) else MbeirFolder(data)
     fitted, judged = bridge_rows(folder, rows, held_out, seed)
     embedder = parent if isinstance(parent, Embedder) else load(parent, device, dtype)
-    layers = checked_layers(kept, embedder.depth)
-    fit, held = (Moments(embedder.width, embedder.dimension) for _ in range(2))
-    x, y = torch.empty(len(judged), embedder.width), torch.empty(len(judged), embedder.dimension)
-    square_length = 0.0
-    inputs = [*judged, *fitted]
-    with evaluation_mode(embedder.model), out_of_memory_explained(batch_size, "--device cpu"):
-        for places, batch in embedder.batches(inputs, batch_size, reporter, "bridge"):
-            states, full = (found.float().cpu() for found in both_depths(embedder, layers, batch))
-            square_length += float(full.double().square().sum())
-            target = normalize(full, dim=-1)
-            chosen = torch.tensor(places)
-            is_held = chosen < len(judged)
-            x[chosen[is_held]], y[chosen[is_held]] = states[is_held], target[is_held]
-            held.add(states[is_held], target[is_held])
-            fit.add(states[~is_held], target[~is_held])
-    ridge = Ridge(fit)
-    strength, error = choose_strength(ridge, held)
-    cosine = _mean_cosine(ridge.fit(strength)(x), y)
-    before = _mean_cosine(x, y) if x.shape == y.shape else None
-    fit.merge(held)
-    final = Ridge(fit).fit(strength)
-    scale = _scale(final, fit, square_length)
-    return Bridge(
-        weight=(scale * final.weight).float(),
-        bias=(scale * final.bias).float(),
-        kept=layers,
-        strength=strength,
-        scale=scale,
-        rows=fit.rows,
-        held_out=len(judged),
-        cosine=cosine,
-        cosine_before=before,
-        error=error,
+    cut = checked_layers(kept, embedder.depth)
+    (bridge,) = fit_bridges(
+        embedder, [cut], fitted, judged, batch_size=batch_size, reporter=reporter
     )
+    return bridge
 
 
 def write_bridge(bridge: Bridge, folder: Path) -> None:
@@ -164,29 +84,3 @@ def write_bridge(bridge: Bridge, folder: Path) -> None:
             os.fsync(file.fileno())
         named = replace(settings, head=BRIDGE, dimension=len(bridge.bias))
         write_embedder_settings(named, folder)
-
-
-@torch.no_grad()
-def both_depths(embedder: Embedder, kept: Sequence[int], batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the post-norm states of the cut to `kept` and the embeddings of the whole model.
-
-    First layers are read off in passing; other lists take a second, shorter pass.
-    """
-    if are_first(kept):
-        hidden = embedder.hidden_states(batch)
-        states, full = embedder.read_out(hidden[[len(kept), -1]])
-        return states, embedder.apply_head(full)
-    vision = embedder.vision_features(batch)
-    with embedder.layers(kept):
-        states = embedder.post_norm_states(batch, vision)
-    return states, embedder.embed(batch, vision)
-
-
-def _mean_cosine(found: Tensor, expected: Tensor) -> float:
-    return float(cosine_similarity(found.double(), expected.double(), dim=-1).mean())
-
-
-def _scale(final: AffineMap, moments: Moments, square_length: float) -> float:
-    mapped = final.mean_square(moments)
-    # Training compares the vectors themselves with the parent's, not only their directions.
-    return math.sqrt(square_length / moments.rows / mapped) if mapped > 0.0 else 1.0

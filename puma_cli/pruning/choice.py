@@ -7,11 +7,11 @@ from pathlib import Path
 from puma_cli.checkpoint.fingerprint import COMMIT, identify, is_unchanged
 from puma_cli.checkpoint.provenance import Parent, read_provenance
 from puma_cli.checkpoint.source import Source
+from puma_cli.config.layers import first_layers, keep_last_layers, parse_layers
 from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import ConfigError
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.planning.budget import largest_within, parse_count, parse_size
-from puma_cli.pruning.planning.layers import first_layers, keep_last_layers, parse_layers
 from puma_cli.pruning.planning.plan import depth_of
 
 WAYS = ("keep", "layers", "profile", "parameters", "size")
@@ -67,13 +67,18 @@ def choose_layers(
         return choose(settings.keep, depth), ()
     from puma_cli.profiling.profile import read_profile
 
-    profile = _profile_parent(settings, source, reporter)
+    profile = profile_parent(Path(str(settings.profile)), settings, source, reporter)
     return first_layers(read_profile(profile.name).recommended, depth), (profile,)
 
 
-def _profile_parent(settings: PruneSettings, source: Source, reporter: Reporter) -> Parent:
-    """Return the profile as a parent, if it is a profile of the model."""
-    folder = Path(str(settings.profile))
+def profile_parent(
+    folder: Path, settings: PruneSettings, source: Source, reporter: Reporter = SILENT
+) -> Parent:
+    """Return the profile in `folder` as a parent of the cut.
+
+    Raises:
+        ConfigError: it is a profile of another model.
+    """
     provenance = read_provenance(folder) if folder.is_dir() else None
     for parent in provenance.parents if provenance else ():
         if parent.role == "model" and not _is(source, parent.fingerprint, reporter):

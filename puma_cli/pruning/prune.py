@@ -16,7 +16,7 @@ from puma_cli.errors import ConfigError
 from puma_cli.models.embedder_settings import drop_head
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.card import write_cut_card
-from puma_cli.pruning.choice import check_choice, choose_layers
+from puma_cli.pruning.choice import check_choice, choose_layers, profile_parent
 from puma_cli.pruning.planning.budget import parse_size
 from puma_cli.pruning.planning.plan import PrunePlan, make_plan
 from puma_cli.pruning.writing.output_files import bytes_to_write, output_files
@@ -30,7 +30,7 @@ from puma_cli.report.numbers import size_on_disk
 
 if TYPE_CHECKING:
     from puma_cli.data.mbeir import MbeirFolder
-    from puma_cli.pruning.bridge import Bridge
+    from puma_cli.profiling.bridges import Bridge
     from puma_cli.pruning.proof.parity import Parity
 
 
@@ -81,6 +81,10 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
         source.folder, kept, tensors=source.tensors, head=settings.head, dtype=settings.dtype
     )
     files = output_files(plan.moves, shard_bytes)
+    ready = None
+    if settings.bridge_from is not None:
+        ready, profile = _ready_bridge(settings, source, plan, reporter)
+        profiles = tuple(dict.fromkeys((*profiles, profile)))
     if settings.dry_run:
         return PruneResult(None, plan)
     check_space(settings.output_dir, bytes_to_write(files, settings.link))
@@ -99,7 +103,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
         write_weights(plan, folder, reporter, shard_bytes=shard_bytes, link=settings.link)
         drop_head(folder)
         verified, parity = _verify(settings, source, folder, plan, reporter)
-        bridge = _bridge(settings, source, data, folder, plan, reporter) if data else None
+        bridge = _bridge(settings, source, data, folder, plan, ready, reporter)
         results = {
             **plan.summary(),
             "verified": verified,
@@ -117,6 +121,11 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
 
 
 def _check_bridge(settings: PruneSettings) -> None:
+    if settings.bridge and settings.bridge_from is not None:
+        raise ConfigError(
+            "The bridge is asked for twice: --bridge fits one, --bridge-from takes a fitted one.",
+            hint="Give one of the two.",
+        )
     if settings.bridge and settings.data is None:
         raise ConfigError(
             "A bridge is fitted on data, and none are given.", hint="Name a data set with --data."
@@ -168,25 +177,45 @@ def _verify(
     return "full", parity
 
 
+def _ready_bridge(
+    settings: PruneSettings, source: Source, plan: PrunePlan, reporter: Reporter
+) -> tuple[Bridge, Parent]:
+    """Return the bridge that an analysis of the model has fitted for this cut, and its folder."""
+    from puma_cli.profiling.bridge_file import read_bridge
+    from puma_cli.profiling.profile import read_profile
+
+    check_embeds(source.folder)
+    folder = Path(str(settings.bridge_from))
+    profile = read_profile(folder)
+    parent = profile_parent(folder, settings, source, reporter)
+    return read_bridge(folder, plan.kept, plan.depth, profile.bridges), parent
+
+
 def _bridge(
     settings: PruneSettings,
     source: Source,
-    data: MbeirFolder,
+    data: MbeirFolder | None,
     folder: Path,
     plan: PrunePlan,
+    ready: Bridge | None,
     reporter: Reporter,
-) -> Bridge:
+) -> Bridge | None:
+    if data is None and ready is None:
+        return None
     from puma_cli.pruning.bridge import fit_bridge, write_bridge
 
-    bridge = fit_bridge(
-        source.folder,
-        plan.kept,
-        data,
-        rows=settings.bridge_rows,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        device=settings.device,
-        reporter=reporter,
-    )
+    bridge = ready
+    if bridge is None:
+        assert data is not None
+        bridge = fit_bridge(
+            source.folder,
+            plan.kept,
+            data,
+            rows=settings.bridge_rows,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            device=settings.device,
+            reporter=reporter,
+        )
     write_bridge(bridge, folder)
     return bridge

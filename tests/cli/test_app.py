@@ -51,7 +51,9 @@ def test_help_names_the_settings_own_defaults(command: str, capsys: Printed) -> 
             continue
         described = options.partition(f"{option} ")[2].lstrip("/ ").removeprefix("--no-")
         described = described.partition(" --")[0]
-        shown = {True: field.name, ("local", "union"): "both"}.get(default, str(default))
+        shown = {True: field.name.replace("_", "-"), ("local", "union"): "both"}.get(
+            default, str(default)
+        )
         assert f"[default: {shown}]" in described, option
 
 

@@ -9,33 +9,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from puma_cli.checkpoint.provenance import read_provenance
-from puma_cli.config.settings import AnalyzeSettings
+from puma_cli.config.settings import AnalyzeSettings, PruneSettings
 from puma_cli.errors import CheckpointError, ConfigError, DataError, OutputError, PumaError
 from puma_cli.models.embedder import Embedder
-from puma_cli.profiling.analyze import analyze, count_parameters
+from puma_cli.models.head_file import BRIDGE
+from puma_cli.profiling.analyze import analyze
+from puma_cli.profiling.bridge_file import BRIDGES
+from puma_cli.profiling.plan import memory_needed, plan_analysis
 from puma_cli.profiling.profile import read_profile
+from puma_cli.progress import Reporter
+from puma_cli.pruning.prune import prune
 
 
 @pytest.fixture
-def settings(tiny_checkpoint: Path, data_folder: Path, tmp_path: Path) -> AnalyzeSettings:
+def settings(tiny_checkpoint: Path, tiny_scenes: Path, tmp_path: Path) -> AnalyzeSettings:
     return AnalyzeSettings(
-        model=str(tiny_checkpoint), data=data_folder, output_dir=tmp_path / "profile", device="cpu"
+        model=str(tiny_checkpoint),
+        data=tiny_scenes,
+        output_dir=tmp_path / "profile",
+        bridge_rows=200,
+        batch_size=64,
+        device="cpu",
     )
 
 
 def test_folder(settings: AnalyzeSettings, embedder: Embedder) -> None:
     profile = analyze(settings)
     names = {path.name for path in settings.output_dir.iterdir()}
-    assert names == {
-        "profile.json",
-        "report.html",
-        "readout.png",
-        "similarity.png",
-        "tasks.png",
-        "puma.json",
-    }
+    assert {"profile.json", "report.html", "puma.json", BRIDGES} < names
+    assert {"readout.png", "similarity.png", "tasks.png"} < names
     assert read_profile(settings.output_dir) == profile
     assert profile.depth == embedder.depth
     assert profile.parameters[-1] == sum(p.numel() for p in embedder.model.parameters())
@@ -48,26 +54,128 @@ def test_folder(settings: AnalyzeSettings, embedder: Embedder) -> None:
     assert f"--profile {settings.output_dir}" in page
 
 
-def test_same_input_same_bytes(settings: AnalyzeSettings) -> None:
-    analyze(settings)
-    before = (settings.output_dir / "profile.json").read_bytes()
-    drawing = (settings.output_dir / "report.html").read_bytes()
-    analyze(replace(settings, overwrite=True))
-    assert (settings.output_dir / "profile.json").read_bytes() == before
-    assert (settings.output_dir / "report.html").read_bytes() == drawing
+def test_same_input_same_numbers_but_for_the_clock(settings: AnalyzeSettings) -> None:
+    first = analyze(settings)
+    maps = (settings.output_dir / BRIDGES).read_bytes() if settings.bridge_rows else b""
+    again = analyze(replace(settings, overwrite=True))
+    assert replace(again, costs=()) == replace(first, costs=())
+    timed = {"latency_query": 0.0, "queries_per_second": 0.0, "candidates_per_second": 0.0}
+    assert [replace(cost, **timed) for cost in again.costs] == [
+        replace(cost, **timed) for cost in first.costs
+    ]
+    assert (settings.output_dir / BRIDGES).read_bytes() == maps
 
 
-def test_parameters_of_every_cut(embedder: Embedder) -> None:
-    counts = count_parameters(embedder)
+def test_parameters_of_every_cut(settings: AnalyzeSettings, embedder: Embedder) -> None:
+    profile = analyze(settings)
     layer = sum(p.numel() for p in embedder.decoder.layers[0].parameters())
-    assert [b - a for a, b in pairwise(counts)] == [layer] * embedder.depth
+    assert [b - a for a, b in pairwise(profile.parameters)] == [layer] * embedder.depth
+    assert [cost.parameters for cost in profile.costs] == list(profile.parameters[1:])
+
+
+def test_without_a_training_split_there_is_no_bridge(
+    settings: AnalyzeSettings, data_folder: Path
+) -> None:
+    told: list[str] = []
+    reporter = Reporter()
+    reporter.note = told.append  # type: ignore[method-assign]
+    profile = analyze(replace(settings, data=data_folder), reporter)
+    assert profile.readings == ("first", "first_to_full", "keep_last")
+    assert profile.bridges == {} and not (settings.output_dir / BRIDGES).exists()
+    assert any("no training split" in line for line in told)
+
+
+def test_queries_and_pools_that_are_left_out_are_told(settings: AnalyzeSettings) -> None:
+    whole = analyze(replace(settings, bridge_rows=0))
+    assert not whole.partial and whole.bridges == {}
+    fewer = analyze(replace(settings, bridge_rows=0, samples=16, overwrite=True))
+    assert fewer.partial and fewer.queries == 16
+    assert {row.queries for row in fewer.readout} == {2}
+    smaller = analyze(replace(settings, bridge_rows=0, pool_size=10, overwrite=True))
+    assert smaller.partial and smaller.queries == whole.queries
+    assert all(
+        row.candidates < old.candidates
+        for row, old in zip(smaller.readout, whole.readout, strict=True)
+    )
+
+
+def test_a_cut_takes_its_bridge_from_the_profile_without_data(
+    settings: AnalyzeSettings, tmp_path: Path
+) -> None:
+    """The same head that `--bridge` fits on the same rows; another model's profile is refused."""
+    analyze(settings)
+    for k, last in ((2, False), (3, True)):
+        ready, fitted = tmp_path / f"ready-{k}", tmp_path / f"fitted-{k}"
+        asked = PruneSettings(settings.model, ready, keep=k, keep_last=last, verify="none")
+        prune(replace(asked, bridge_from=settings.output_dir))
+        prune(
+            replace(
+                asked, output_dir=fitted, bridge=True, data=settings.data,
+                bridge_rows=settings.bridge_rows,
+            )
+        )  # fmt: skip
+        ours, theirs = (load_file(folder / BRIDGE) for folder in (ready, fitted))
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+        history = read_provenance(ready)
+        assert history is not None
+        assert [parent.role for parent in history.parents] == ["model", "profile"]
+
+
+def test_a_bridge_that_the_profile_lacks_is_refused(
+    settings: AnalyzeSettings, tmp_path: Path
+) -> None:
+    analyze(replace(settings, bridge_rows=60))
+    asked = PruneSettings(
+        settings.model, tmp_path / "cut", layers="1-2", verify="none",
+        bridge_from=settings.output_dir,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"no bridge for the layers \[1, 2\]"):
+        prune(asked)
+    (settings.output_dir / BRIDGES).write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        prune(replace(asked, layers="0-1"))
+    with pytest.raises(ConfigError, match="asked for twice"):
+        prune(replace(asked, layers="0-1", bridge=True, data=settings.data))
+    other = Path(shutil.copytree(settings.model, tmp_path / "other"))
+    edit = load_file(other / "model.safetensors")
+    edit[next(iter(edit))] += 1.0
+    save_file(edit, other / "model.safetensors")
+    with pytest.raises(ConfigError, match="is not of the model"):
+        prune(replace(asked, model=str(other), layers="0-1"))
+    assert not (tmp_path / "cut").exists()
+
+
+def test_a_dry_run_states_what_the_analysis_holds(
+    settings: AnalyzeSettings, embedder: Embedder
+) -> None:
+    plan = plan_analysis(replace(settings, dry_run=True))
+    profile = analyze(settings)
+    assert (plan.depth, plan.width) == (embedder.depth, embedder.width)
+    assert plan.queries == profile.queries and plan.passes == 1
+    maps = load_file(settings.output_dir / BRIDGES)
+    assert plan.written == sum(tensor.nbytes for tensor in maps.values())
+    assert plan.memory["fitted bridges"] == plan.written
+    assert not plan_analysis(replace(settings, bridge_rows=0)).written
+
+
+def test_the_plan_of_a_7b_model() -> None:
+    """D = 3584, L = 28: two passes over the training rows, or one where there is room."""
+    shape = {"depth": 28, "width": 3584, "outputs": 3584, "held": 5000, "rows": 8000}
+    memory, passes, written = memory_needed(**shape, keep_last=True, tokens=True)  # type: ignore[arg-type]
+    assert passes == 2 and written == 4 * 53 * 3584 * 3585
+    assert memory["sums of squares for the bridges"] <= 8 << 30
+    assert memory_needed(**shape, keep_last=False, tokens=True)[1] == 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("change", "error"),
     [
         ({"model": "absent-folder/x/y"}, CheckpointError),
-        ({"split": "test"}, DataError),
+        ({"split": "absent"}, ConfigError),
+        ({"samples": 0}, ConfigError),
+        ({"bridge_rows": 5}, ConfigError),
         ({"tasks": "nothing*"}, DataError),
         ({"limit": 0}, ConfigError),
         ({"retention": 1.5}, ConfigError),

@@ -59,6 +59,17 @@ def test_aim_met_untrained_is_cheaper_than_the_knee() -> None:
     assert "meets the aim of 90%" in choice.reason
 
 
+def test_the_knee_is_that_of_the_bridged_curve() -> None:
+    late = [0.5 * k / 12 for k in range(12)] + [0.78]
+    assert choose(late, queries=1600).rule == "share"
+    choice = choose(late, queries=1600, bridged=ELBOW)
+    assert (choice.k, choice.rule) == (4, "knee")
+    for part in ("Read through a linear head", "47.0 of 78.0", "60%", "no smaller depth keeps 90%"):
+        assert part in choice.reason
+    # What needs no training is read off the untrained curve, whatever a bridge would give.
+    assert choice.untrained_k == 12
+
+
 def test_one_layer() -> None:
     assert choose([0.0, 0.5], queries=10).rule == "whole"
 

@@ -22,18 +22,20 @@ def test_written_and_read_back_unchanged(tmp_path: Path) -> None:
 def test_means_over_tasks_and_inputs() -> None:
     made = profile()
     assert made.mean("hit@1")[4] == pytest.approx(SHAPE[4] * sum(FACTORS.values()) / 8)
-    assert made.retention(12) == 1.0
+    assert made.kept(12) == 1.0
     assert made.queries == 1600
     assert made.angular_to_final(12) == 0.0
+    # Tokens besides the embed token do not count: what a cut keeps is read at that one.
     counts = [replace(entry, count=n) for n, entry in enumerate(made.similarity, start=1)]
-    weighted = sum(n * e.block_influence[3] for n, e in enumerate(made.similarity, start=1)) / 21
+    weighted = sum(n * e.block_influence[3] for n, e in enumerate(made.at_embed, start=1)) / 21
+    assert len(made.at_embed) == 6 < len(made.similarity)
     assert replace(made, similarity=tuple(counts)).block_influence(3) == pytest.approx(weighted)
 
 
 def test_retention_of_a_score_of_zero_is_unknown() -> None:
     made = profile()
-    flat = replace(made.readout[0], scores={"hit@1": (0.0,) * 13})
-    assert replace(made, readout=(flat,)).retention(4) is None
+    flat = replace(made.readout[0], scores={"first": {"hit@1": (0.0,) * 13}})
+    assert replace(made, readout=(flat,)).kept(4) is None
 
 
 def test_absent(tmp_path: Path) -> None:
@@ -51,14 +53,16 @@ def damage(content: dict, how: str) -> None:
     elif how == "depth":
         content["choice"]["k"] = 13
     elif how == "length":
-        content["parameters"].pop()
+        content["readout"][0]["scores"]["first"]["hit@1"].pop()
+    elif how == "type":
+        content["costs"][0]["latency_query"] = "fast"
     elif how == "unknown":
         content["surprise"] = 1
     elif how == "missing":
         del content["choice"]
 
 
-@pytest.mark.parametrize("how", ["format", "depth", "length", "unknown", "missing"])
+@pytest.mark.parametrize("how", ["format", "depth", "length", "type", "unknown", "missing"])
 def test_damaged(tmp_path: Path, how: str) -> None:
     write_profile(profile(), tmp_path)
     path = tmp_path / "profile.json"

@@ -24,9 +24,10 @@ from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.head import Head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.profiling.bridges import Bridge, read_cuts
+from puma_cli.profiling.training_rows import Sample, bridge_rows, shares
 from puma_cli.pruning import prune as prune_module
-from puma_cli.pruning.bridge import Bridge, both_depths, fit_bridge, write_bridge
-from puma_cli.pruning.bridge_rows import Sample, bridge_rows, shares
+from puma_cli.pruning.bridge import fit_bridge, write_bridge
 from puma_cli.pruning.prune import prune
 from tests.headed import save_cut
 from tests.pruning.conftest import edit_json
@@ -116,7 +117,7 @@ def test_lengths_are_the_parents(parent: Embedder, bridge: Bridge, tiny_scenes: 
     head, lengths = Head(bridge.weight, bridge.bias), []
     with torch.no_grad():
         for _, batch in parent.batches(rows, 64):
-            states, full = both_depths(parent, [0, 1], batch)
+            (states,), full = read_cuts(parent, [(0, 1)], batch)
             lengths.append(torch.stack([head(states).square().sum(1), full.square().sum(1)], 1))
     ours, theirs = torch.cat(lengths).double().mean(0).sqrt()
     assert float(ours) == pytest.approx(float(theirs), rel=1e-4)
@@ -128,11 +129,13 @@ def test_reading_first_layers_in_passing_is_running_them(
     rows = bridge_rows(MbeirFolder(tiny_scenes), 40, 0.1, 0)[0]
     batch = parent.collate(rows)
     with torch.no_grad():
-        for kept in ([0], [0, 1], [0, 1, 2, 3], [0, 3], [1, 2]):
-            states, full = both_depths(parent, kept, batch)
-            torch.testing.assert_close(full, parent.embed(batch))
+        cuts = [(0,), (0, 1), (0, 1, 2, 3), (0, 3), (1, 2)]
+        together, full = read_cuts(parent, cuts, batch)
+        torch.testing.assert_close(full, parent.embed(batch))
+        for kept, states in zip(cuts, together, strict=True):
             with parent.layers(kept):
                 torch.testing.assert_close(states, parent.embed(batch))
+            assert torch.equal(read_cuts(parent, [kept], batch)[0][0], states)
 
 
 def test_the_same_seed_gives_the_same_bridge_and_batches_hardly_matter(

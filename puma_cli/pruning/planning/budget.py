@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from puma_cli.checkpoint.safetensors_header import TensorEntry
+from puma_cli.config.layers import first_layers, keep_last_layers
 from puma_cli.errors import CheckpointError, ConfigError
 from puma_cli.pruning.planning.config_edit import edited_config
-from puma_cli.pruning.planning.layers import first_layers, keep_last_layers
 from puma_cli.pruning.planning.parent import Parent, read_parent
 from puma_cli.pruning.planning.plan import Move, divide
 from puma_cli.report.numbers import count, size_on_disk

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from puma_cli.config.layers import are_first
 from puma_cli.errors import CheckpointError
 from puma_cli.pruning.planning.families import Every, Family
-from puma_cli.pruning.planning.layers import are_first
 
 DEPTH: Final = "num_hidden_layers"
 # Every configuration of transformers may have these.

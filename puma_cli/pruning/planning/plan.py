@@ -10,10 +10,10 @@ from typing import Any
 
 from puma_cli.checkpoint import decoder_keys
 from puma_cli.checkpoint.safetensors_header import DTYPE_BITS, TensorEntry
+from puma_cli.config.layers import are_first, checked_layers
 from puma_cli.pruning.planning.config_edit import ConfigChange, edited_config
 from puma_cli.pruning.planning.dtype_choice import dtype_after, target_dtype
 from puma_cli.pruning.planning.head_choice import HeadChoice, choose_head
-from puma_cli.pruning.planning.layers import are_first, checked_layers
 from puma_cli.pruning.planning.parent import Parent, read_parent
 
 

@@ -75,6 +75,11 @@ def are_first(kept: Sequence[int]) -> bool:
     return list(kept) == list(range(len(kept)))
 
 
+def are_first_and_last(kept: Sequence[int], depth: int) -> bool:
+    """Tell whether the layers are 0, 1, ..., k - 2 and the last of `depth`, with a gap between."""
+    return not are_first(kept) and list(kept) == [*range(len(kept) - 1), depth - 1]
+
+
 def checked_layers(kept: Sequence[int], depth: int) -> tuple[int, ...]:
     """Return `kept` if it is an ascending list of layers of a decoder of `depth` layers.
 

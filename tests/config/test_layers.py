@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from puma_cli.errors import ConfigError
-from puma_cli.pruning.planning.layers import (
+from puma_cli.config.layers import (
     checked_layers,
     first_layers,
     keep_last_layers,
     parse_layers,
 )
+from puma_cli.errors import ConfigError
 
 
 @pytest.mark.parametrize(
