@@ -1,173 +1,222 @@
-"""The figures of an analysis: read-out by depth, similarity by layer, tasks by depth."""
+"""The figures of an analysis by depth: what each cut retrieves, in all and task by task."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
-from puma_cli.profiling.profile import LayerProfile
-from puma_cli.profiling.similarity import LayerSimilarity
-from puma_cli.report.drawing import LIGHT, MODALITY_COLOURS, canvas, house_style
+from puma_cli.profiling.profile import PLAIN, LayerProfile
+from puma_cli.profiling.readings import READINGS
+from puma_cli.report.drawing import LIGHT, canvas, house_style
+from puma_cli.report.heat_map import draw_cells, draw_scale, map_canvas
 
 WIDTH = 8.6
+METRIC = "hit@1"
+SYMMETRIC = ("first", "bridged", "keep_last", "keep_last_bridged")
+ASYMMETRIC = ("first_to_full", "bridged_to_full")
+
+# Colour says whether there is a bridge, the dash whether the last layer is kept.
+_COLOURS = {
+    "first": LIGHT.first,
+    "bridged": LIGHT.second,
+    "keep_last": LIGHT.first,
+    "keep_last_bridged": LIGHT.second,
+    "first_to_full": LIGHT.first,
+    "bridged_to_full": LIGHT.second,
+}
+_LABELS = {reading.name: reading.label for reading in READINGS}
 
 
 def plot_readout(profile: LayerProfile, cut: int | None = None) -> Figure:
-    """Return mean hit@1 and hit@5 of the untrained model against depth, with the cut marked.
+    """Return mean hit@1 of every cut by each way to read it, with 95% bands and the cut marked.
 
     Args:
         profile: what was measured.
         cut: the depth to mark (1 to L); the recommended one by default.
     """
-    with house_style():
-        figure, (axes,) = canvas(WIDTH, 3.9)
-        depths = range(profile.depth + 1)
-        curves = [("hit@5", LIGHT.second), ("hit@1", LIGHT.first)]
-        curves = [entry for entry in curves if entry[0] in profile.readout[0].scores]
-        cut = cut or profile.recommended
-        axes.axvline(cut, color=LIGHT.mark, linewidth=1.4, linestyle=(0, (4, 3)), zorder=1)
-        for metric, colour in curves:
-            values = profile.mean(metric)
-            axes.plot(depths, values, color=colour, marker="o", markersize=4.5, zorder=3)
-            axes.plot(cut, values[cut], "o", color=colour, markersize=10, alpha=0.25, zorder=2)
-        top = max(max(profile.mean(metric)) for metric, _ in curves)
-        axes.set_ylim(0, min(1.04, 1.12 * top) or 1.0)
-        _label_ends(axes, [(metric, profile.mean(metric)[-1], c) for metric, c in curves])
-        _depth_axis(axes, profile.depth)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        axes.annotate(
-            f"cut here: k = {cut}",
-            (cut, 0.045),
-            xycoords=("data", "axes fraction"),
-            xytext=(7 if cut <= 0.7 * profile.depth else -7, 0),
-            textcoords="offset points",
-            ha="left" if cut <= 0.7 * profile.depth else "right",
-            color=LIGHT.mark,
-            fontweight="bold",
-        )
-        axes.set_xlabel("decoder layers kept")
-        axes.set_title(f"Retrieval by the untrained cut, mean of {len(profile.readout)} tasks")
-    return figure
+    return _plot_readings(profile, SYMMETRIC, cut, 4.4, "Retrieval by cuts before any training")
 
 
-def plot_similarity(profile: LayerProfile) -> Figure:
-    """Return angular distance, block influence and cosine to the final state, by modality."""
-    with house_style():
-        figure, axes = canvas(WIDTH, 3.5, columns=3)
-        layers, depths = range(profile.depth), range(profile.depth + 1)
-        panels = [
-            ("Angular distance", "decoder layer", layers, "angular"),
-            ("Block influence", "decoder layer", layers, "block_influence"),
-            ("Cosine to the final state", "layers kept", depths, "cosine_to_final"),
-        ]
-        for place, (title, label, positions, field) in zip(axes, panels, strict=True):
-            for entry in profile.similarity:
-                place.plot(positions, getattr(entry, field), **_line(entry))
-            place.set_title(title)
-            place.set_xlabel(label)
-            place.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            place.yaxis.set_major_locator(MaxNLocator(5))
-        for place in axes[:2]:
-            place.set_ylim(bottom=0)
-            place.axvline(profile.recommended - 0.5, **_cut_line())
-        axes[2].axvline(profile.recommended, **_cut_line())
-        figure.legend(handles=_legend(profile.similarity), loc="outside lower center", ncols=6)
-    return figure
+def plot_asymmetric(profile: LayerProfile, cut: int | None = None) -> Figure:
+    """Return mean hit@1 of every cut's queries in the full model's index.
+
+    Args:
+        profile: what was measured, with one of the `ASYMMETRIC` readings at least.
+        cut: the depth to mark (1 to L); the recommended one by default.
+    """
+    title = "A cut's queries in the full model's index"
+    return _plot_readings(profile, ASYMMETRIC, cut, 3.5, title)
 
 
-def plot_tasks(profile: LayerProfile, metric: str = "hit@1") -> Figure:
-    """Return a map of `metric` for every task (rows) and depth (columns)."""
-    rows = [(task.task, task.scores[metric]) for task in profile.readout]
+def plot_tasks(profile: LayerProfile, metric: str = METRIC) -> Figure:
+    """Return a map of `metric` for every task (rows) and depth (columns) of the untrained cuts."""
+    rows = [(task.task, task.scores[PLAIN][metric]) for task in profile.readout]
     rows.append(("mean", profile.mean(metric)))
     with house_style():
-        figure, (axes,) = canvas(WIDTH, 1.15 + 0.32 * len(rows))
+        figure, (axes, scale) = map_canvas(WIDTH, 1.15 + 0.32 * len(rows))
+        cells = [
+            (depth, row, value)
+            for row, (_, values) in enumerate(rows)
+            for depth, value in enumerate(values)
+        ]
+        draw_cells(axes, cells)
         # Long names and many layers leave no room for a number in every cell.
         numbered = profile.depth <= 16
-        for row, (_, values) in enumerate(rows):
-            for depth, value in enumerate(values):
-                _cell(axes, row, depth, value, numbered)
-        cut = profile.recommended
-        frame: dict[str, Any] = {
-            "fill": False,
-            "edgecolor": LIGHT.mark,
-            "linewidth": 1.8,
-            "zorder": 4,
-        }
-        axes.add_patch(Rectangle((cut - 0.5, -0.5), 1, len(rows), **frame))
+        if numbered:
+            scale.remove()
+            for depth, row, value in cells:
+                axes.text(depth, row, f"{100 * value:.0f}", ha="center", va="center_baseline")
+        else:
+            draw_scale(scale, 0.0, 1.0, metric)
+        mark_cells(axes, profile.recommended - 0.5, -0.5, 1, len(rows))
         axes.set_xlim(-0.55, profile.depth + 0.55)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.set_yticks(range(len(rows)), [name for name, _ in rows])
         axes.tick_params(axis="y", labelcolor=LIGHT.ink)
         axes.spines["bottom"].set_visible(False)
-        _depth_axis(axes, profile.depth, margin=False)
+        depth_axis(axes, profile.depth, margin=False)
         axes.grid(False)
         axes.set_xlabel("decoder layers kept")
-        axes.set_title(f"{metric} of each task in percent; the frame marks the cut")
+        axes.set_ylabel("task")
+        unit = " in percent" if numbered else ""
+        axes.set_title(f"{metric} of each task{unit}; the frame marks the cut")
     return figure
 
 
-def _cell(axes: Axes, row: int, depth: int, value: float, numbered: bool) -> None:
-    # Opacity over the page, not a colour scale, so that the map works on a dark page too.
-    alpha = 0.04 + 0.96 * min(1.0, value)
-    axes.add_patch(
-        Rectangle((depth - 0.48, row - 0.46), 0.96, 0.92, color=LIGHT.cell, alpha=alpha, lw=0)
-    )
-    if numbered:
-        axes.text(depth, row, f"{100 * value:.0f}", ha="center", va="center_baseline")
+def drawn_depths(profile: LayerProfile, reading: str) -> list[int]:
+    """Return the depths at which a reading says anything: of no layers, a bridge says nothing."""
+    if reading.startswith("keep_last"):
+        # One layer alone would be the last one, which nobody keeps.
+        first = 2
+    else:
+        first = 0 if reading in ("first", "first_to_full") else 1
+    return list(range(min(first, profile.depth), profile.depth + 1))
 
 
-def _label_ends(axes: Axes, ends: Sequence[tuple[str, float, str]]) -> None:
-    """Name each curve at its last point, which spares a legend; names keep their distance."""
-    gap, free = 0.07 * axes.get_ylim()[1], float("inf")
-    for name, value, colour in sorted(ends, key=lambda end: -end[1]):
-        free = min(value, free - gap)
-        axes.annotate(
-            f"{name}  {value:.1%}",
-            (1.0, free),
-            xycoords=("axes fraction", "data"),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=colour,
-            fontweight="bold",
-        )
-
-
-def _depth_axis(axes: Axes, depth: int, margin: bool = True) -> None:
-    step = 1 if depth <= 16 else 2 if depth <= 32 else 4
+def depth_axis(axes: Axes, depth: int, margin: bool = True) -> None:
+    """Put a tick at depths 0 to L, as many as there is room for."""
+    step = 1 if depth <= 16 else 2 if depth <= 32 else 4 if depth <= 64 else 8
     axes.set_xticks(range(0, depth + 1, step))
     if margin:
         axes.set_xlim(-0.3, depth + 0.3)
 
 
-def _line(entry: LayerSimilarity) -> dict[str, Any]:
-    query = entry.side == "query"
-    return {
-        "color": MODALITY_COLOURS.get(entry.modality, LIGHT.muted),
-        "linestyle": "solid" if query else (0, (2, 1.6)),
-        "linewidth": 1.8 if query else 1.5,
-    }
+def cut_line() -> dict[str, Any]:
+    """Return how the line at the cut looks."""
+    return {"color": LIGHT.mark, "linewidth": 1.4, "linestyle": (0, (4, 3)), "zorder": 1}
 
 
-def _cut_line() -> dict[str, Any]:
-    return {"color": LIGHT.mark, "linewidth": 1.2, "linestyle": (0, (4, 3)), "zorder": 1}
+def mark_cells(
+    axes: Axes, x: float, y: float, width: float, height: float, label: str = ""
+) -> None:
+    """Draw a frame around the cells of a map that the cut stands for.
 
-
-def _legend(entries: Sequence[LayerSimilarity]) -> list[Line2D]:
-    shown = dict.fromkeys(entry.modality for entry in entries)
-    handles = [
-        Line2D(
-            [], [], color=MODALITY_COLOURS.get(name, LIGHT.muted), label=name.replace(",", " + ")
+    Args:
+        x, y: lower left corner.
+        label: what a legend calls it.
+    """
+    axes.add_patch(
+        Rectangle(
+            (x, y),
+            width,
+            height,
+            fill=False,
+            edgecolor=LIGHT.mark,
+            linewidth=1.8,
+            zorder=4,
+            label=label,
         )
-        for name in shown
+    )
+
+
+def _plot_readings(
+    profile: LayerProfile, names: tuple[str, ...], cut: int | None, height: float, title: str
+) -> Figure:
+    cut = cut or profile.recommended
+    full = profile.mean(METRIC)[-1]
+    shown = [name for name in names if name in profile.readings]
+    with house_style():
+        figure, (axes,) = canvas(WIDTH, height)
+        axes.axvline(cut, **cut_line())
+        axes.axhline(full, color=LIGHT.muted, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1)
+        tops = [full]
+        for name in shown:
+            depths = drawn_depths(profile, name)
+            values = [profile.mean(METRIC, name)[k] for k in depths]
+            axes.plot(depths, values, **_line(name))
+            tops.append(max(values))
+            # Four bands would hide one another; the two plain curves have theirs.
+            if not name.startswith("keep_last"):
+                tops.append(_draw_band(axes, profile, name, full))
+        axes.set_ylim(0, min(1.04, 1.08 * max(tops)) or 1.0)
+        depth_axis(axes, profile.depth)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        # Above the frame, where no curve can run into it.
+        early = cut <= 0.7 * profile.depth
+        axes.annotate(
+            "cut here: " + _say_cut(profile, shown, cut),
+            (cut, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if early else 3, 4),
+            textcoords="offset points",
+            ha="left" if early else "right",
+            color=LIGHT.mark,
+            fontweight="bold",
+        )
+        axes.annotate(
+            f"full model\n{full:.1%}",
+            (1.0, full),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=LIGHT.muted,
+            fontweight="bold",
+        )
+        axes.set_xlabel("decoder layers kept")
+        axes.set_ylabel(f"mean {METRIC} of {_tasks(len(profile.readout))}")
+        axes.set_title(title, pad=26.0)
+        handles = [Line2D([], [], label=_LABELS[name], **_line(name)) for name in shown]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _say_cut(profile: LayerProfile, shown: list[str], cut: int) -> str:
+    """Return the cut with its scores, in words that the legend explains."""
+    words = [f"k = {cut}"]
+    for name, word in zip(
+        ("first", "bridged", *ASYMMETRIC), ("untrained", "bridged") * 2, strict=True
+    ):
+        if name in shown:
+            words.append(f"{word} {profile.mean(METRIC, name)[cut]:.1%}")
+    return ", ".join(words)
+
+
+def _draw_band(axes: Axes, profile: LayerProfile, name: str, full: float) -> float:
+    """Draw the interval of a reading's share of the full score; return how high it reaches."""
+    found = profile.retention[name]
+    ends = [(k, found.low[k], found.high[k]) for k in drawn_depths(profile, name)]
+    # A gap, where too few queries are answered to say anything.
+    bounds = [
+        (k, math.nan, math.nan) if low is None or high is None else (k, low * full, high * full)
+        for k, low, high in ends
     ]
-    handles.append(Line2D([], [], color=LIGHT.muted, label="query"))
-    handles.append(Line2D([], [], color=LIGHT.muted, linestyle=(0, (2, 1.6)), label="candidate"))
-    handles.append(Line2D([], [], label="cut", **_cut_line()))
-    return handles
+    depths, low, high = zip(*bounds, strict=True)
+    axes.fill_between(depths, low, high, color=_COLOURS[name], alpha=0.18, linewidth=0, zorder=2)
+    return max((value for value in high if not math.isnan(value)), default=0.0)
+
+
+def _line(name: str) -> dict[str, Any]:
+    if name.startswith("keep_last"):
+        return {"color": _COLOURS[name], "linewidth": 1.5, "linestyle": (0, (3, 1.6)), "zorder": 3}
+    return {"color": _COLOURS[name], "marker": "o", "markersize": 4.5, "zorder": 4}
+
+
+def _tasks(number: int) -> str:
+    return "one task" if number == 1 else f"{number} tasks"

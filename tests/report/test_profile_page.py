@@ -2,54 +2,117 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from puma_cli.profiling.choice import Choice
-from puma_cli.report.profile_page import depth_rows, prune_command, write_profile_page
+from puma_cli.profiling.profile import LayerProfile
+from puma_cli.report.captions import LABELS
+from puma_cli.report.profile_page import (
+    DEPTH_HEADERS,
+    depth_rows,
+    draw_figures,
+    prune_command,
+    write_profile_page,
+)
 from tests.profiling.examples import profile
-from tests.report.html_check import read
+from tests.report.html_check import Reading, read
+from tests.report.profiles import bare
+
+HEADINGS = [
+    "Retrieval at every depth",
+    "What each cut costs and keeps",
+    "Parameters by part",
+    "Tasks",
+    "Similarity between layers",
+    "Blocks of layers",
+    "Layer by layer",
+    "When a few dimensions dominate",
+]
+CKA, BRIDGES = "CKA of every two depths", "How well the bridges fit"
+
+
+def write(made: LayerProfile, folder: Path) -> tuple[str, Reading]:
+    write_profile_page(made, folder, "out/profile")
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return text, read(text)
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"<h[23]>(.*?)</h[23]>", text)
 
 
 def test_page_says_where_why_and_what_next(tmp_path: Path) -> None:
     made = profile(partial=True)
-    write_profile_page(made, tmp_path, "out/profile")
-    reading = read((tmp_path / "report.html").read_text(encoding="utf-8"))
+    text, reading = write(made, tmp_path)
     assert f"Cut after layer {made.recommended} of 12" in reading.text
     assert made.reason in reading.text
     command = "puma prune puma-mini --profile out/profile --output-dir puma-mini-4"
     assert command in reading.text
     assert "part of each task" in reading.text
-    assert reading.count("svg") == 3
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
-        "readout.png",
-        "similarity.png",
-        "tasks.png",
-    ]
+    assert text.index('class="card"') < text.index(command) < text.index("<h2>")
 
 
-def test_every_cut_has_a_row() -> None:
-    rows = depth_rows(profile())
-    assert [row[0] for row in rows] == [str(k) for k in range(1, 13)]
-    assert rows[-1][2] == rows[-1][4] == "100%"
-    assert rows[-1][6] == "0.000"
+def test_page_with_everything(tmp_path: Path) -> None:
+    text, reading = write(profile(), tmp_path)
+    assert headings(text) == [*HEADINGS, CKA, BRIDGES]
+    assert reading.count("svg") == reading.count("figcaption") == len(LABELS)
+    assert reading.count("table") == 5
+    assert sorted(path.stem for path in tmp_path.glob("*.png")) == sorted(LABELS)
+    labels = [tag.get("aria-label") for name, tag in reading.tags if name == "svg"]
+    assert sorted(map(str, labels)) == sorted(LABELS.values())
+    # The words in the pictures are text, which can be found and read aloud.
+    for part in ("mean hit@1 of 8 tasks", "layers in the block", "linear CKA", "mean angle / π"):
+        assert part in reading.text
+    assert not re.findall(r"https?://(?!www\.w3\.org/)", text)
+    for kind in ("Dashed: cuts", "Bridged: with a linear head", "Trimmed:", "Attention sinks"):
+        assert kind in reading.text
+
+
+def test_page_with_the_least(tmp_path: Path) -> None:
+    text, reading = write(bare(), tmp_path)
+    assert headings(text) == HEADINGS
+    assert not (tmp_path / "cka.png").exists()
+    for kind in ("Dashed: cuts", "ridge", "Trimmed:", "Attention sinks", "bridge", "Bridged"):
+        assert kind not in reading.text
+
+
+@pytest.mark.parametrize("bridged", [False, True])
+@pytest.mark.parametrize("alike", [False, True])
+def test_asymmetric_figure_where_it_was_measured(bridged: bool, alike: bool) -> None:
+    made = profile(bridged=bridged)
+    if not alike:
+        # A head makes the full model's vectors another length: no cut's own vectors fit its index.
+        tasks = tuple(
+            replace(
+                task,
+                scores={k: v for k, v in task.scores.items() if k != "first_to_full"},
+            )
+            for task in made.readout
+        )
+        made = replace(made, readout=tasks)
+    assert ("asymmetric" in draw_figures(made)) is (bridged or alike)
+
+
+def test_other_code_finds_the_terminal_table_here() -> None:
+    assert {len(row) for row in depth_rows(profile())} == {len(DEPTH_HEADERS)} == {8}
 
 
 def test_one_layer_offers_no_cut(tmp_path: Path) -> None:
-    made = profile()
     whole = Choice(12, "whole", "The model has one decoder layer.", "hit@1", 0.9, 12)
-    write_profile_page(replace(made, choice=whole), tmp_path, "p")
-    text = read((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "There is nothing to cut." in text
-    assert "puma prune" not in text
+    _, reading = write(replace(profile(), choice=whole), tmp_path)
+    assert "There is nothing to cut." in reading.text
+    assert "puma prune" not in reading.text
 
 
 def test_no_lead_is_not_sold_as_one(tmp_path: Path) -> None:
     made = profile()
     choice = replace(made.choice, k=5, rule="share", reason="The model is near chance.")
-    write_profile_page(replace(made, choice=choice), tmp_path, "p")
-    text = read((tmp_path / "report.html").read_text(encoding="utf-8")).text
-    assert "No depth stands out; 5 of 12 layers is a customary start." in text
+    _, reading = write(replace(made, choice=choice), tmp_path)
+    assert "No depth stands out; 5 of 12 layers is a customary start." in reading.text
 
 
 def test_commands_are_quoted_for_the_shell() -> None:

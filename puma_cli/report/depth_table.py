@@ -1,0 +1,158 @@
+"""What the cut at each depth costs and keeps, as a short table for a terminal and a full one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from puma_cli.profiling.profile import PLAIN, LayerProfile
+from puma_cli.report.grouped_table import Group, grouped_table
+from puma_cli.report.numbers import count, share, size_on_disk
+
+BRIDGED = "bridged"
+UNKNOWN = "–"
+
+# Short: a terminal of 80 columns shows the whole table.
+DEPTH_HEADERS = (
+    "layers",
+    "parameters",
+    "of full",
+    "hit@1",
+    "kept",
+    "bridged",
+    "GFLOPs a query",
+    "ms a query",
+)
+
+
+def depth_rows(profile: LayerProfile) -> list[list[str]]:
+    """Return the table of all cuts, one row for each depth k = 1 to L, under `DEPTH_HEADERS`."""
+    hits = profile.mean()
+    return [
+        [
+            str(cost.k),
+            count(cost.parameters),
+            share(cost.parameters, profile.parameters[-1]),
+            f"{hits[cost.k]:.1%}",
+            _percent(profile.retention[PLAIN].share[cost.k]),
+            _percent(profile.retention[BRIDGED].share[cost.k])
+            if BRIDGED in profile.retention
+            else UNKNOWN,
+            gigaflops(cost.flops_query),
+            three_digits(cost.latency_query),
+        ]
+        for cost in profile.costs
+    ]
+
+
+def cost_table(profile: LayerProfile) -> str:
+    """Return everything known about the cost and the untrained quality of each cut, as HTML."""
+    costs, hits = profile.costs, profile.mean()
+    groups = [
+        Group("", ["layers kept"], [[str(cost.k)] for cost in costs]),
+        Group(
+            "size",
+            ["parameters", "of full", "weights"],
+            [
+                [
+                    count(cost.parameters),
+                    share(cost.parameters, profile.parameters[-1]),
+                    size_on_disk(cost.weight_bytes),
+                ]
+                for cost in costs
+            ],
+        ),
+        Group(
+            "GFLOPs",
+            ["query", "candidate"],
+            [[gigaflops(cost.flops_query), gigaflops(cost.flops_candidate)] for cost in costs],
+        ),
+        Group(
+            "speed",
+            ["ms a query", "queries/s", "candidates/s"],
+            [
+                [
+                    three_digits(cost.latency_query),
+                    three_digits(cost.queries_per_second),
+                    three_digits(cost.candidates_per_second),
+                ]
+                for cost in costs
+            ],
+        ),
+        Group(
+            "untrained",
+            ["hit@1", "kept"],
+            [[f"{hits[cost.k]:.1%}", _kept(profile, PLAIN, cost.k)] for cost in costs],
+        ),
+    ]
+    if any(cost.peak_memory is not None for cost in costs):
+        peaks = [
+            [UNKNOWN if cost.peak_memory is None else size_on_disk(cost.peak_memory)]
+            for cost in costs
+        ]
+        groups.insert(-1, Group("memory", ["peak"], peaks))
+    if BRIDGED in profile.retention:
+        kept = [[_kept(profile, BRIDGED, cost.k)] for cost in costs]
+        groups.append(Group("bridged", ["kept"], kept))
+    return grouped_table(groups, marked=[profile.recommended - 1])
+
+
+def cost_notes(profile: LayerProfile) -> list[str]:
+    """Return the small print of the full table: how its numbers came about, in paragraphs."""
+    how = profile.measured
+    timed = [cost.k for cost in profile.costs if cost.measured]
+    read_off = (
+        ""
+        if len(timed) == profile.depth
+        else (
+            f" Timed were the cuts at k = {listing(timed)}; the other times"
+            f"{_and_memory(profile)} are read off a straight line through these."
+        )
+    )
+    return [
+        "Kept is the share of the full model's mean hit@1, with its 95% interval in brackets from "
+        "drawing the queries again."
+        + (
+            " Bridged is the same cut with a linear head fitted in closed form, and no training."
+            if BRIDGED in profile.retention
+            else ""
+        ),
+        f"Times: from tokens on the device to vectors there, median of {how.repeats} passes on "
+        f"{how.device} in {how.dtype}; one query alone, and batches of "
+        f"{how.batch_size:,}.{read_off}",
+        f"FLOPs are counted for the lengths in the data: {how.query_tokens:.1f} tokens a query "
+        f"and {how.candidate_tokens:.1f} a candidate on average. The vectors of all candidates "
+        f"searched take {size_on_disk(how.index_bytes)} in float16 at the full model's length of "
+        f"{profile.dimension:,}, which no cut makes smaller.",
+    ]
+
+
+def gigaflops(flops: float) -> str:
+    """Return FLOPs in units of 10^9, in three digits."""
+    return three_digits(flops / 1e9)
+
+
+def three_digits(value: float) -> str:
+    """Return a number >= 0 in three digits, or all before the point: 0.0170, 1.72, 172, 1,724."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
+def listing(numbers: Sequence[int]) -> str:
+    """Return numbers as a sentence holds them: 1, 2 and 3."""
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _kept(profile: LayerProfile, reading: str, k: int) -> str:
+    found = profile.retention[reading]
+    part, low, high = found.share[k], found.low[k], found.high[k]
+    if part is None or low is None or high is None or low == high:
+        return _percent(part)
+    return f"{part:.0%} ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def _percent(part: float | None) -> str:
+    return UNKNOWN if part is None else f"{part:.0%}"
+
+
+def _and_memory(profile: LayerProfile) -> str:
+    return " and memory" if any(cost.peak_memory is not None for cost in profile.costs) else ""
