@@ -197,7 +197,8 @@ def _page(
     }
     captions = {
         "tasks": "hit@1 of each task in its own pool; the whiskers are 95% bootstrap intervals.",
-        "readout": f"Measured on val before any training. {profile.reason}",
+        "readout": "Measured on val before any training; a bridge is a linear head, fitted in "
+        f"closed form. The bands are 95% intervals. {profile.reason}",
     }
     return DemoPage(
         title="puma demo",

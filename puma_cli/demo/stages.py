@@ -49,6 +49,7 @@ class Scale:
     recipe: str
 
 
+BRIDGE_ROWS = 3_000
 FULL = Scale(10_000, 60, 200, "demo")
 FAST = Scale(2_000, 20, 60, "demo-fast")
 
@@ -169,9 +170,12 @@ def _analyze(settings: DemoSettings, folders: DemoFolders) -> Stage:
         model=settings.model,
         data=folders.scenes,
         output_dir=folders.profile,
+        # For a small model these are plenty, and the demo is to take minutes.
+        bridge_rows=BRIDGE_ROWS,
         device=settings.device,
     )
-    words = ["analyze", asked.model, "--data", asked.data, "--output-dir", asked.output_dir]
+    words = ["analyze", asked.model, "--data", asked.data, "--bridge-rows", asked.bridge_rows]
+    words += ["--output-dir", asked.output_dir]
     return Stage(
         "profile",
         f"Measuring every layer of {settings.model} on val",

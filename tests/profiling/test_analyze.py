@@ -19,6 +19,7 @@ from puma_cli.models.embedder import Embedder
 from puma_cli.models.head_file import BRIDGE
 from puma_cli.profiling.analyze import analyze
 from puma_cli.profiling.bridge_file import BRIDGES
+from puma_cli.profiling.cost import DepthCost
 from puma_cli.profiling.plan import memory_needed, plan_analysis
 from puma_cli.profiling.profile import read_profile
 from puma_cli.progress import Reporter
@@ -54,15 +55,28 @@ def test_folder(settings: AnalyzeSettings, embedder: Embedder) -> None:
     assert f"--profile {settings.output_dir}" in page
 
 
+def untimed(cost: DepthCost) -> DepthCost:
+    """The cost without what a clock says."""
+    return replace(cost, latency_query=0.0, queries_per_second=0.0, candidates_per_second=0.0)
+
+
+class Listener(Reporter):
+    """Keeps the sentences that it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a sentence."""
+        self.told.append(text)
+
+
 def test_same_input_same_numbers_but_for_the_clock(settings: AnalyzeSettings) -> None:
     first = analyze(settings)
     maps = (settings.output_dir / BRIDGES).read_bytes() if settings.bridge_rows else b""
     again = analyze(replace(settings, overwrite=True))
     assert replace(again, costs=()) == replace(first, costs=())
-    timed = {"latency_query": 0.0, "queries_per_second": 0.0, "candidates_per_second": 0.0}
-    assert [replace(cost, **timed) for cost in again.costs] == [
-        replace(cost, **timed) for cost in first.costs
-    ]
+    assert [untimed(cost) for cost in again.costs] == [untimed(cost) for cost in first.costs]
     assert (settings.output_dir / BRIDGES).read_bytes() == maps
 
 
@@ -76,13 +90,11 @@ def test_parameters_of_every_cut(settings: AnalyzeSettings, embedder: Embedder) 
 def test_without_a_training_split_there_is_no_bridge(
     settings: AnalyzeSettings, data_folder: Path
 ) -> None:
-    told: list[str] = []
-    reporter = Reporter()
-    reporter.note = told.append  # type: ignore[method-assign]
-    profile = analyze(replace(settings, data=data_folder), reporter)
+    listener = Listener()
+    profile = analyze(replace(settings, data=data_folder), listener)
     assert profile.readings == ("first", "first_to_full", "keep_last")
     assert profile.bridges == {} and not (settings.output_dir / BRIDGES).exists()
-    assert any("no training split" in line for line in told)
+    assert any("no training split" in line for line in listener.told)
 
 
 def test_queries_and_pools_that_are_left_out_are_told(settings: AnalyzeSettings) -> None:
@@ -163,10 +175,10 @@ def test_a_dry_run_states_what_the_analysis_holds(
 def test_the_plan_of_a_7b_model() -> None:
     """D = 3584, L = 28: two passes over the training rows, or one where there is room."""
     shape = {"depth": 28, "width": 3584, "outputs": 3584, "held": 5000, "rows": 8000}
-    memory, passes, written = memory_needed(**shape, keep_last=True, tokens=True)  # type: ignore[arg-type]
+    memory, passes, written = memory_needed(**shape, keep_last=True, tokens=True)
     assert passes == 2 and written == 4 * 53 * 3584 * 3585
     assert memory["sums of squares for the bridges"] <= 8 << 30
-    assert memory_needed(**shape, keep_last=False, tokens=True)[1] == 1  # type: ignore[arg-type]
+    assert memory_needed(**shape, keep_last=False, tokens=True)[1] == 1
 
 
 @pytest.mark.parametrize(

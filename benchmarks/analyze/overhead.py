@@ -1,6 +1,6 @@
 """What an analysis costs beside a plain forward pass over the same inputs, in time and memory.
 
-    python benchmarks/analyze/speed.py --data runs/scenes --write runs/analyze-speed.md
+    python benchmarks/analyze/overhead.py --data runs/scenes --write runs/analyze-speed.md
 
 The plain pass embeds the same queries, candidates and training rows in the same batches. Ways take
 turns, each in a process of its own; a process times its passes itself, without loading and drawing.
@@ -121,7 +121,7 @@ def table(asked: argparse.Namespace, found: dict[str, list[dict]]) -> str:
         f"{first['rows']:,} training rows, batches of {asked.batch_size}, {asked.device}, "
         f"{asked.rounds} rounds in which the ways took turns.",
         "",
-        f"Command: `python benchmarks/analyze/speed.py --samples {asked.samples} "
+        f"Command: `python benchmarks/analyze/overhead.py --samples {asked.samples} "
         f"--rows {asked.rows} --rounds {asked.rounds}`. Machine: {platform.machine()}, "
         f"{torch.get_num_threads()} CPU threads, torch {torch.__version__.partition('+')[0]}.",
         "",
