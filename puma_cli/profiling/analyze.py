@@ -30,7 +30,7 @@ from puma_cli.profiling.profile import (
 )
 from puma_cli.profiling.readout import read_out_depths
 from puma_cli.profiling.retention import retention_curves
-from puma_cli.profiling.sampling import draw_sample
+from puma_cli.profiling.sampling import sample_for
 from puma_cli.profiling.training_rows import bridge_rows
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.profile_page import write_profile_page
@@ -84,15 +84,7 @@ def profile_embedder(
         DataError: the data set is broken or too large to be held at every depth.
         NumericError: a layer's output is not finite.
     """
-    sample = draw_sample(
-        data,
-        settings.split,
-        settings.tasks,
-        samples=settings.samples,
-        pool=settings.pool_size,
-        limit=settings.limit,
-        seed=settings.seed,
-    )
+    sample = sample_for(settings, data)
     bridges = _bridges(embedder, data, settings, reporter)
     readout = read_out_depths(
         embedder,

@@ -16,7 +16,7 @@ from puma_cli.profiling.bridges import BUDGET, HELD_OUT, moments_bytes, passes_n
 from puma_cli.profiling.cka import cka_bytes
 from puma_cli.profiling.layer_probe import KEPT_ROWS
 from puma_cli.profiling.readout import storage
-from puma_cli.profiling.sampling import draw_sample
+from puma_cli.profiling.sampling import sample_for
 from puma_cli.progress import SILENT, Reporter
 
 
@@ -64,15 +64,7 @@ def plan_analysis(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> Ana
             f"{folder / CONFIG} does not say how deep and how wide the decoder is.",
             cause="It has no num_hidden_layers or no hidden_size.",
         )
-    sample = draw_sample(
-        data,
-        settings.split,
-        settings.tasks,
-        samples=settings.samples,
-        pool=settings.pool_size,
-        limit=settings.limit,
-        seed=settings.seed,
-    )
+    sample = sample_for(settings, data)
     bridged = bool(settings.bridge_rows) and data.has_training and depth > 1
     memory, passes, written = memory_needed(
         depth=depth,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.evaluation.results import LOCAL
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, part_of, read_tasks
@@ -101,6 +102,19 @@ def draw_sample(
         relevant=relevant,
         positives=positives,
         partial=cut or any(len(task.queries) < task.available for task in tasks),
+    )
+
+
+def sample_for(settings: AnalyzeSettings, data: MbeirFolder) -> Sample:
+    """Return the sample that an analysis with these settings looks at."""
+    return draw_sample(
+        data,
+        settings.split,
+        settings.tasks,
+        samples=settings.samples,
+        pool=settings.pool_size,
+        limit=settings.limit,
+        seed=settings.seed,
     )
 
 

@@ -111,6 +111,22 @@ def test_queries_and_pools_that_are_left_out_are_told(settings: AnalyzeSettings)
     )
 
 
+def test_a_model_that_says_the_same_of_everything_is_measured_and_told_so(
+    settings: AnalyzeSettings, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(settings.model, tmp_path / "constant"))
+    weights = load_file(folder / "model.safetensors")
+    (name,) = (name for name in weights if "embed_tokens" in name)
+    weights[name][:] = weights[name][5].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    profile = analyze(replace(settings, model=str(folder), tasks="*_task1"))
+    assert profile.choice.rule == "share" and "near chance" in profile.reason
+    assert all(set(curve.share) == {None} for curve in profile.retention.values())
+    text = profile.at_embed[0]
+    assert text.modality == "text" and set(text.centred) == {None}
+    assert read_profile(settings.output_dir) == profile
+
+
 def test_a_cut_takes_its_bridge_from_the_profile_without_data(
     settings: AnalyzeSettings, tmp_path: Path
 ) -> None:
