@@ -97,7 +97,7 @@ def fit_bridges(
         DeviceError: the device runs out of memory.
         NumericError: an embedding is not finite.
     """
-    size = max(1, budget // moments_bytes(embedder.width, embedder.dimension))
+    size = block_size(len(cuts), embedder.width, embedder.dimension, budget)
     blocks = [cuts[start : start + size] for start in range(0, len(cuts), size)]
     for number, block in enumerate(blocks, start=1):
         label = "bridges" if len(blocks) == 1 else f"bridges {number}/{len(blocks)}"
@@ -112,6 +112,11 @@ def moments_bytes(inputs: int, outputs: int) -> int:
 def passes_needed(cuts: int, inputs: int, outputs: int, budget: int = BUDGET) -> int:
     """Return how many passes over the rows so many cuts take."""
     return math.ceil(cuts / max(1, budget // moments_bytes(inputs, outputs)))
+
+
+def block_size(cuts: int, inputs: int, outputs: int, budget: int = BUDGET) -> int:
+    """Return how many cuts a pass takes at most: passes share them evenly, to hold the least."""
+    return math.ceil(cuts / max(1, passes_needed(cuts, inputs, outputs, budget))) or 1
 
 
 @torch.no_grad()

@@ -12,7 +12,13 @@ from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import CheckpointError
 from puma_cli.models.embedder_settings import settings_for
-from puma_cli.profiling.bridges import BUDGET, HELD_OUT, moments_bytes, passes_needed
+from puma_cli.profiling.bridges import (
+    BUDGET,
+    HELD_OUT,
+    block_size,
+    moments_bytes,
+    passes_needed,
+)
 from puma_cli.profiling.cka import cka_bytes
 from puma_cli.profiling.layer_probe import KEPT_ROWS
 from puma_cli.profiling.readout import storage
@@ -115,7 +121,7 @@ def memory_needed(
     written = 4 * cuts * outputs * (width + 1)
     passes = passes_needed(cuts, width, outputs, budget) if cuts else 0
     if cuts:
-        block = -(-cuts // passes)
+        block = block_size(cuts, width, outputs, budget)
         memory["sums of squares for the bridges"] = block * moments_bytes(width, outputs)
         memory["held-out states for the bridges"] = 4 * block * int(HELD_OUT * rows) * width
         memory["fitted bridges"] = written

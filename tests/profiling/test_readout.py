@@ -15,7 +15,13 @@ from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import Scores
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.head import Head
-from puma_cli.profiling.bridges import Bridge, fit_bridges
+from puma_cli.profiling.bridges import (
+    Bridge,
+    block_size,
+    fit_bridges,
+    moments_bytes,
+    passes_needed,
+)
 from puma_cli.profiling.readout import METRICS, Readout, read_out_depths, storage
 from puma_cli.profiling.sampling import Sample, draw_sample
 from puma_cli.profiling.training_rows import bridge_rows
@@ -174,6 +180,23 @@ def test_groups_of_similarity(sample: Sample, readout: Readout) -> None:
             assert found["embed", side, kind].cka is not None
             tokens = found["tokens", side, kind]
             assert 0 < tokens.count + tokens.excluded <= 4 * count
+
+
+def test_bridges_fitted_in_blocks_are_those_of_one_pass(
+    embedder: Embedder, tiny_scenes: Path, bridges: dict[str, list[Bridge]]
+) -> None:
+    fit, judged = bridge_rows(MbeirFolder(tiny_scenes), 200, 0.2, 0)
+    together = [*bridges["bridged"], *bridges["keep_last_bridged"]]
+    cuts = [bridge.kept for bridge in together]
+    one = moments_bytes(embedder.width, embedder.dimension)
+    # Room for four of five cuts: two passes, of three and two.
+    assert passes_needed(5, embedder.width, embedder.dimension, 4 * one) == 2
+    assert block_size(5, embedder.width, embedder.dimension, 4 * one) == 3
+    found = list(fit_bridges(embedder, cuts, fit, judged, batch_size=64, budget=4 * one))
+    assert [bridge.kept for bridge in found] == cuts
+    for ours, theirs in zip(found, together, strict=True):
+        assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+        assert ours.summary() == theirs.summary()
 
 
 def test_without_bridges_keep_last_and_tokens(embedder: Embedder, sample: Sample) -> None:
