@@ -64,11 +64,11 @@ def run(asked: argparse.Namespace) -> dict:
     from puma_cli import load
     from puma_cli.config.layers import first_layers, keep_last_layers
     from puma_cli.data.mbeir import MbeirFolder
-    from puma_cli.profiling.bridges import HELD_OUT, fit_bridges
+    from puma_cli.profiling.bridges.bridge import HELD_OUT, fit_bridges
+    from puma_cli.profiling.bridges.training_rows import bridge_rows
     from puma_cli.profiling.plan import memory_needed
-    from puma_cli.profiling.readout import read_out_depths
+    from puma_cli.profiling.retrieval.readout import read_out_depths
     from puma_cli.profiling.sampling import draw_sample
-    from puma_cli.profiling.training_rows import bridge_rows
 
     data = MbeirFolder(asked.data)
     embedder = load(asked.model, asked.device)

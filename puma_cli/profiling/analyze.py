@@ -16,22 +16,22 @@ from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
-from puma_cli.profiling.bridge_file import describe_fit, write_bridges
-from puma_cli.profiling.bridges import HELD_OUT, Bridge, fit_bridges
-from puma_cli.profiling.choice import choose
-from puma_cli.profiling.cost import costs_by_depth, count_parameters, index_bytes
-from puma_cli.profiling.flops import count_flops, count_sizes
-from puma_cli.profiling.latency import draw_evenly, measure_speed
+from puma_cli.profiling.bridges.bridge import HELD_OUT, Bridge, fit_bridges
+from puma_cli.profiling.bridges.bridge_file import describe_fit, write_bridges
+from puma_cli.profiling.bridges.training_rows import bridge_rows
+from puma_cli.profiling.cost.depth_cost import costs_by_depth, count_parameters, index_bytes
+from puma_cli.profiling.cost.flops import count_flops, count_sizes
+from puma_cli.profiling.cost.latency import draw_evenly, measure_speed
 from puma_cli.profiling.profile import (
     LayerProfile,
     Measurement,
     mean_curve,
     write_profile,
 )
-from puma_cli.profiling.readout import read_out_depths
-from puma_cli.profiling.retention import retention_curves
+from puma_cli.profiling.recommendation.choice import choose
+from puma_cli.profiling.retrieval.readout import read_out_depths
+from puma_cli.profiling.retrieval.retention import retention_curves
 from puma_cli.profiling.sampling import sample_for
-from puma_cli.profiling.training_rows import bridge_rows
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.profile_page import write_profile_page
 

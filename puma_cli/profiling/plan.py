@@ -12,17 +12,17 @@ from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import CheckpointError
 from puma_cli.models.embedder_settings import settings_for
-from puma_cli.profiling.bridges import (
+from puma_cli.profiling.bridges.bridge import (
     BUDGET,
     HELD_OUT,
     block_size,
     moments_bytes,
     passes_needed,
 )
-from puma_cli.profiling.cka import cka_bytes
-from puma_cli.profiling.layer_probe import KEPT_ROWS
-from puma_cli.profiling.readout import storage
+from puma_cli.profiling.retrieval.readout import storage
 from puma_cli.profiling.sampling import sample_for
+from puma_cli.profiling.similarity.cka import cka_bytes
+from puma_cli.profiling.similarity.probe import KEPT_ROWS
 from puma_cli.progress import SILENT, Reporter
 
 

@@ -11,7 +11,7 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.evaluation.results import LOCAL
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, part_of, read_tasks
 from puma_cli.models.inputs import Input
-from puma_cli.profiling.training_rows import shares
+from puma_cli.profiling.bridges.training_rows import shares
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.embedder_settings import settings_for, write_embedder_settings
 from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
-from puma_cli.profiling.bridges import HELD_OUT, Bridge, fit_bridges
-from puma_cli.profiling.training_rows import FEWEST, bridge_rows
+from puma_cli.profiling.bridges.bridge import HELD_OUT, Bridge, fit_bridges
+from puma_cli.profiling.bridges.training_rows import FEWEST, bridge_rows
 from puma_cli.progress import SILENT, Reporter
 
 ROWS = 20_000

@@ -15,7 +15,7 @@ from puma_cli.pruning.planning.plan import PrunePlan
 from puma_cli.report.numbers import count, size_on_disk
 
 if TYPE_CHECKING:
-    from puma_cli.profiling.bridges import Bridge
+    from puma_cli.profiling.bridges.bridge import Bridge
     from puma_cli.pruning.proof.parity import Parity
 
 

@@ -30,7 +30,7 @@ from puma_cli.report.numbers import size_on_disk
 
 if TYPE_CHECKING:
     from puma_cli.data.mbeir import MbeirFolder
-    from puma_cli.profiling.bridges import Bridge
+    from puma_cli.profiling.bridges.bridge import Bridge
     from puma_cli.pruning.proof.parity import Parity
 
 
@@ -181,7 +181,7 @@ def _ready_bridge(
     settings: PruneSettings, source: Source, plan: PrunePlan, reporter: Reporter
 ) -> tuple[Bridge, Parent]:
     """Return the bridge that an analysis of the model has fitted for this cut, and its folder."""
-    from puma_cli.profiling.bridge_file import read_bridge
+    from puma_cli.profiling.bridges.bridge_file import read_bridge
     from puma_cli.profiling.profile import read_profile
 
     check_embeds(source.folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from puma_cli.profiling.profile import LayerProfile
-from puma_cli.profiling.similarity import LayerSimilarity
+from puma_cli.profiling.similarity.measures import LayerSimilarity
 
 # In the order of the figures, with the words for them.
 PLACES = {"embed": "embed token", "tokens": "sampled tokens"}

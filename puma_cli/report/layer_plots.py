@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from puma_cli.profiling.profile import LayerProfile
-from puma_cli.profiling.similarity import LayerSimilarity
+from puma_cli.profiling.similarity.measures import LayerSimilarity
 from puma_cli.report.drawing import LIGHT, MODALITY_COLOURS, canvas, house_style
 from puma_cli.report.heat_map import draw_cells, draw_scale, map_canvas
 from puma_cli.report.layer_means import (

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from puma_cli.profiling.profile import PLAIN, LayerProfile
-from puma_cli.profiling.readings import READINGS
+from puma_cli.profiling.retrieval.readings import READINGS
 from puma_cli.report.drawing import LIGHT, canvas, house_style
 from puma_cli.report.heat_map import draw_cells, draw_scale, map_canvas
 

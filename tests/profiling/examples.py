@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from puma_cli.profiling.bridge_file import BridgeFit
-from puma_cli.profiling.choice import choose
-from puma_cli.profiling.cost import DepthCost, Parameters
+from puma_cli.profiling.bridges.bridge_file import BridgeFit
+from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
 from puma_cli.profiling.profile import LayerProfile, Measurement, TaskReadout, mean_curve
-from puma_cli.profiling.retention import Retention
-from puma_cli.profiling.similarity import LayerSimilarity
+from puma_cli.profiling.recommendation.choice import choose
+from puma_cli.profiling.retrieval.retention import Retention
+from puma_cli.profiling.similarity.measures import LayerSimilarity
 
 SHAPE = (0.0, 0.10, 0.30, 0.45, 0.58, 0.60, 0.61, 0.63, 0.66, 0.70, 0.73, 0.76, 0.78)
 STEPS = (0.5, 0.2, 0.12, 0.1, 0.05, 0.05, 0.04, 0.04, 0.05, 0.06, 0.1, 0.15)

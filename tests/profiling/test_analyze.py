@@ -18,8 +18,8 @@ from puma_cli.errors import CheckpointError, ConfigError, DataError, OutputError
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.head_file import BRIDGE
 from puma_cli.profiling.analyze import analyze
-from puma_cli.profiling.bridge_file import BRIDGES
-from puma_cli.profiling.cost import DepthCost
+from puma_cli.profiling.bridges.bridge_file import BRIDGES
+from puma_cli.profiling.cost.depth_cost import DepthCost
 from puma_cli.profiling.plan import memory_needed, plan_analysis
 from puma_cli.profiling.profile import read_profile
 from puma_cli.progress import Reporter

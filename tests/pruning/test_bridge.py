@@ -24,8 +24,8 @@ from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.head import Head
 from puma_cli.models.head_file import BRIDGE
-from puma_cli.profiling.bridges import Bridge, read_cuts
-from puma_cli.profiling.training_rows import Sample, bridge_rows, shares
+from puma_cli.profiling.bridges.bridge import Bridge, read_cuts
+from puma_cli.profiling.bridges.training_rows import Sample, bridge_rows, shares
 from puma_cli.pruning import prune as prune_module
 from puma_cli.pruning.bridge import fit_bridge, write_bridge
 from puma_cli.pruning.prune import prune

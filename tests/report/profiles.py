@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from puma_cli.profiling.choice import choose
-from puma_cli.profiling.cost import Parameters
+from puma_cli.profiling.cost.depth_cost import Parameters
 from puma_cli.profiling.profile import LayerProfile
-from puma_cli.profiling.retention import Retention
+from puma_cli.profiling.recommendation.choice import choose
+from puma_cli.profiling.retrieval.retention import Retention
 from tests.profiling.examples import profile, similarity
 
 

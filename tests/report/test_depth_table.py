@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from puma_cli.cli import output
-from puma_cli.profiling.retention import Retention
+from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.report.depth_table import (
     DEPTH_HEADERS,
     cost_notes,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from puma_cli.profiling.readings import READINGS
-from puma_cli.profiling.retention import Retention
+from puma_cli.profiling.retrieval.readings import READINGS
+from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.report.plots import drawn_depths, plot_asymmetric, plot_readout, plot_tasks
 from puma_cli.report.score_plot import plot_scores
 from tests.profiling.examples import profile

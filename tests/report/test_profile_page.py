@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from puma_cli.profiling.choice import Choice
 from puma_cli.profiling.profile import LayerProfile
+from puma_cli.profiling.recommendation.choice import Choice
 from puma_cli.report.captions import LABELS
 from puma_cli.report.profile_page import (
     DEPTH_HEADERS,

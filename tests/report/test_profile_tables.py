@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from puma_cli.profiling.cost import Parameters
+from puma_cli.profiling.cost.depth_cost import Parameters
 from puma_cli.report.profile_tables import (
     bridge_note,
     bridge_table,
