@@ -13,6 +13,7 @@ from puma_cli.cli import options
 from puma_cli.cli.naming import short_name
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
+from puma_cli.interruption import StopRequest
 
 if TYPE_CHECKING:
     from puma_cli.config.settings import AnalyzeSettings
@@ -85,6 +86,8 @@ def analyze(
 ) -> None:
     """Measure every layer of MODEL and recommend where to cut.
 
+    Ctrl-C while cuts are scored ends early: the profile is of what was scored, and says so.
+
     Example: puma analyze puma-mini --data scenes
     """
     with session(ctx) as run:
@@ -92,8 +95,12 @@ def analyze(
         if settings.dry_run:
             run.finish(_dry_outcome(settings))
             return
-        profile = puma_cli.analyze(settings, run.reporter)
+        run.on_interrupt("Nothing was scored yet. Once cuts are scored, a stop keeps the results.")
+        stop = StopRequest()
+        profile = puma_cli.analyze(settings, run.reporter, stop)
         run.finish(_outcome(profile, settings.output_dir))
+        if profile.measured.stopped:
+            raise typer.Exit(stop.exit_code)
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -132,6 +139,8 @@ def _outcome(profile: LayerProfile, folder: Path) -> Outcome:
 
     k = profile.recommended
     partial = ": PARTIAL, a limited number of queries" if profile.partial else ""
+    if profile.measured.stopped:
+        partial = ": PARTIAL, stopped early"
     return Outcome(
         value=str(folder),
         payload={"output_dir": str(folder), "recommended": k, **to_plain(profile)},

@@ -17,7 +17,6 @@ from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Query
-from puma_cli.distillation.interruption import Stopped, StopRequest
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.optimizer import build_optimizer
@@ -25,6 +24,7 @@ from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, latest_state, load_state
 from puma_cli.errors import ConfigError
+from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.devices import choose_device
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.fresh import build_fresh

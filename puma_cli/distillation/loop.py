@@ -17,12 +17,12 @@ from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
-from puma_cli.distillation.interruption import StopRequest
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, save_state
 from puma_cli.errors import NumericError
+from puma_cli.interruption import StopRequest
 from puma_cli.progress import Reporter
 
 LOG_EVERY = 10

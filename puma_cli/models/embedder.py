@@ -183,11 +183,8 @@ class Embedder:
         label: str = "encode",
     ) -> Iterator[tuple[list[int], Batch]]:
         """Yield `inputs` as batches on the model's device, each with the places of its inputs."""
-        # Inputs of like length and kind side by side waste the least padding.
-        order = sorted(range(len(inputs)), key=lambda index: _cost(inputs[index]))
-        starts = range(0, len(order), batch_size)
-        for start in reporter.track(starts, label, total=len(starts)):
-            chosen = order[start : start + batch_size]
+        plan = plan_batches(inputs, batch_size)
+        for chosen in reporter.track(plan, label, total=len(plan)):
             yield chosen, self.collate([inputs[index] for index in chosen]).to(self.device)
 
     def to(self, device: torch.device) -> Embedder:
@@ -289,6 +286,15 @@ def _check_keys(folder: Path, report: dict[str, Any]) -> None:
 
 def _rows_at(hidden: Tensor, last: Tensor) -> Tensor:
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+
+
+def plan_batches(inputs: Sequence[Input], batch_size: int) -> list[list[int]]:
+    """Divide inputs into batches, as their places; the cheapest come first.
+
+    Inputs of like length and kind side by side waste the least padding.
+    """
+    order = sorted(range(len(inputs)), key=lambda index: _cost(inputs[index]))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _cost(entry: Input) -> tuple[bool, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from statistics import fmean
 
@@ -14,6 +15,7 @@ from puma_cli.config.layers import first_layers, keep_last_layers
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
 from puma_cli.profiling.bridges.bridge import HELD_OUT, Bridge, fit_bridges
@@ -31,7 +33,7 @@ from puma_cli.profiling.profile import (
 from puma_cli.profiling.recommendation.choice import choose
 from puma_cli.profiling.retrieval.readout import read_out_depths
 from puma_cli.profiling.retrieval.retention import retention_curves
-from puma_cli.profiling.sampling import sample_for
+from puma_cli.profiling.sampling import Sample, sample_for
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.profile_page import write_profile_page
 
@@ -41,11 +43,18 @@ METRIC = "hit@1"
 LENGTHS = 512
 
 
-def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProfile:
+def analyze(
+    settings: AnalyzeSettings, reporter: Reporter = SILENT, stop: StopRequest | None = None
+) -> LayerProfile:
     """Profile a model, recommend a depth, and write the profile folder with its report.
 
     The folder holds `profile.json`, `bridges.safetensors`, `report.html`, a PNG of each figure and
     `puma.json`.
+
+    Args:
+        stop: listens for Ctrl-C and the like while cuts are scored; after a stop, the profile is
+            of what was scored until then and is marked `stopped`. By default an interruption goes
+            through, and nothing is written.
 
     Raises:
         CheckpointError: the model cannot be opened.
@@ -65,37 +74,38 @@ def analyze(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> LayerProf
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
         )
         embedder = load(model, settings.device, settings.dtype)
-        profile, bridges = profile_embedder(embedder, data, settings, reporter)
+        profile, bridges = profile_embedder(embedder, data, settings, reporter, stop)
         reporter.note("Drawing the report.")
         write_bridges(bridges, folder, profile.recommended)
         write_profile(profile, folder)
         write_profile_page(profile, folder, str(settings.output_dir))
-        results = {"recommended": profile.recommended, "rule": profile.choice.rule}
+        results = {
+            "recommended": profile.recommended,
+            "rule": profile.choice.rule,
+            "stopped": profile.measured.stopped,
+        }
         write_provenance(folder, describe("analyze", settings, parents, results=results))
     return replace(profile, folder=settings.output_dir)
 
 
 def profile_embedder(
-    embedder: Embedder, data: MbeirFolder, settings: AnalyzeSettings, reporter: Reporter = SILENT
+    embedder: Embedder,
+    data: MbeirFolder,
+    settings: AnalyzeSettings,
+    reporter: Reporter = SILENT,
+    stop: StopRequest | None = None,
 ) -> tuple[LayerProfile, dict[str, list[Bridge]]]:
     """Profile an open model without writing anything; return the fitted bridges beside it.
+
+    Args:
+        stop: as for `analyze`.
 
     Raises:
         DataError: the data set is broken or too large to be held at every depth.
         NumericError: a layer's output is not finite.
     """
     sample = sample_for(settings, data)
-    bridges = _bridges(embedder, data, settings, reporter)
-    readout = read_out_depths(
-        embedder,
-        sample,
-        bridges,
-        keep_last=settings.keep_last,
-        tokens=settings.tokens,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        reporter=reporter,
-    )
+    # First, so that a stop later on finds the costs measured.
     speed = measure_speed(
         embedder,
         sample.queries,
@@ -103,6 +113,25 @@ def profile_embedder(
         batch_size=settings.batch_size,
         reporter=reporter,
     )
+    bridges = _bridges(embedder, data, settings, reporter)
+    with nullcontext() if stop is None else stop:
+        readout = read_out_depths(
+            embedder,
+            sample,
+            bridges,
+            keep_last=settings.keep_last,
+            tokens=settings.tokens,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            stop=stop,
+            reporter=reporter,
+        )
+    scored = readout.sample
+    if scored is not sample:
+        reporter.note(
+            f"Stopped early: {_queries(scored):,} of {_queries(sample):,} queries are scored, "
+            f"against {_candidates(scored):,} of {_candidates(sample):,} candidates."
+        )
     queries, candidates = (
         _lengths(embedder, inputs) for inputs in (sample.queries, sample.candidates)
     )
@@ -120,7 +149,8 @@ def profile_embedder(
         dimension=embedder.dimension,
         measured=Measurement(
             split=settings.split,
-            partial=sample.partial,
+            partial=scored.partial,
+            stopped=scored is not sample,
             seed=settings.seed,
             batch_size=speed.batch_size,
             repeats=speed.repeats,
@@ -172,6 +202,14 @@ def _bridges(
         reporter=reporter,
     )
     return {name: [next(found) for _ in group] for name, group in cuts.items()}
+
+
+def _queries(sample: Sample) -> int:
+    return sum(len(task.queries) for task in sample.tasks)
+
+
+def _candidates(sample: Sample) -> int:
+    return len({place for task in sample.tasks for place in task.candidates})
 
 
 def _lengths(embedder: Embedder, inputs: Sequence[Input]) -> tuple[list[int], list[int]]:

@@ -19,7 +19,7 @@ from puma_cli.profiling.bridges.bridge import (
     moments_bytes,
     passes_needed,
 )
-from puma_cli.profiling.retrieval.readout import storage
+from puma_cli.profiling.retrieval.passes import storage
 from puma_cli.profiling.sampling import sample_for
 from puma_cli.profiling.similarity.cka import cka_bytes
 from puma_cli.profiling.similarity.probe import KEPT_ROWS

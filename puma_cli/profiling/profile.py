@@ -17,7 +17,7 @@ from puma_cli.profiling.records import build
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.profiling.similarity.measures import LayerSimilarity
 
-FORMAT = 2
+FORMAT = 3
 PLAIN = "first"
 
 
@@ -46,6 +46,7 @@ class Measurement:
     Args:
         split: the split of the queries.
         partial: whether queries or candidates of it were left out.
+        stopped: whether it was ended early, so that less was measured than asked for.
         seed: seed of everything drawn.
         batch_size: inputs at once.
         repeats: timed passes behind each median.
@@ -58,6 +59,7 @@ class Measurement:
 
     split: str
     partial: bool
+    stopped: bool
     seed: int
     batch_size: int
     repeats: int

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Container
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,30 +16,61 @@ from puma_cli.profiling.bridges.training_rows import shares
 
 
 @dataclass(frozen=True)
+class SampledTask:
+    """One task's part of a sample.
+
+    Args:
+        name: name such as `scenes_task0`.
+        queries: for each of its queries the place in the sample's queries.
+        candidates: for each entry of its pool the place in the sample's candidates.
+        relevant: for each query the entries of the pool that are relevant.
+        judged: for each query how many relevant candidates the data name, in the pool or not.
+    """
+
+    name: str
+    queries: tuple[int, ...]
+    candidates: tuple[int, ...]
+    relevant: tuple[tuple[int, ...], ...]
+    judged: tuple[int, ...]
+
+    def only(self, queries: Container[int], candidates: Container[int]) -> SampledTask:
+        """Return the task with these of the sample's queries and candidates alone."""
+        asked = [row for row, place in enumerate(self.queries) if place in queries]
+        entries = [entry for entry, place in enumerate(self.candidates) if place in candidates]
+        new = {entry: row for row, entry in enumerate(entries)}
+        return SampledTask(
+            name=self.name,
+            queries=tuple(self.queries[row] for row in asked),
+            candidates=tuple(self.candidates[entry] for entry in entries),
+            relevant=tuple(
+                tuple(new[entry] for entry in self.relevant[row] if entry in new) for row in asked
+            ),
+            judged=tuple(self.judged[row] for row in asked),
+        )
+
+
+@dataclass(frozen=True)
 class Sample:
     """The queries and pools of an analysis, every distinct input once.
 
     Args:
-        tasks: the tasks with their chosen queries.
-        pools: the candidates of each task.
+        tasks: which of them each task has.
         queries: the distinct queries as the embedder sees them.
         candidates: the distinct candidates; those that are relevant to a query come first.
-        query_rows: for each task the place in `queries` of each of its queries.
-        candidate_rows: for each task the place in `candidates` of each of its pool's entries.
-        relevant: for each task and query the entries of its pool that are relevant.
         positives: how many of `candidates` are relevant to a query.
         partial: whether queries or candidates of the data were left out.
     """
 
-    tasks: tuple[Task, ...]
-    pools: tuple[Pool, ...]
+    tasks: tuple[SampledTask, ...]
     queries: tuple[Input, ...]
     candidates: tuple[Input, ...]
-    query_rows: tuple[tuple[int, ...], ...]
-    candidate_rows: tuple[tuple[int, ...], ...]
-    relevant: tuple[tuple[tuple[int, ...], ...], ...]
     positives: int
     partial: bool
+
+    def only(self, queries: Container[int], candidates: Container[int]) -> Sample:
+        """Return the sample with the tasks cut down to these places; the inputs keep theirs."""
+        tasks = (task.only(queries, candidates) for task in self.tasks)
+        return replace(self, tasks=tuple(task for task in tasks if task.queries), partial=True)
 
 
 def draw_sample(
@@ -73,33 +105,31 @@ def draw_sample(
         whole = make_pool(LOCAL, data.local_pool(task.name, split), data.root)
         pools.append(_smaller(whole, task, pool, (seed, place), data))
         cut |= len(pools[-1].candidates) < len(whole.candidates)
-    relevant = tuple(
-        tuple(tuple(row) for row in found.places_of(task.relevant))
-        for found, task in zip(pools, tasks, strict=True)
-    )
+    relevant = [found.places_of(task.relevant) for found, task in zip(pools, tasks, strict=True)]
     inputs = [found.inputs() for found in pools]
+    # Relevant candidates get the first places.
     places: dict[Input, int] = {}
     for entries, rows in zip(inputs, relevant, strict=True):
         for row in rows:
             for entry in row:
                 places.setdefault(entries[entry], len(places))
     positives = len(places)
-    candidate_rows = tuple(
-        tuple(places.setdefault(entry, len(places)) for entry in entries) for entries in inputs
-    )
     asks: dict[Input, int] = {}
-    query_rows = tuple(
-        tuple(asks.setdefault(entry, len(asks)) for entry in task.inputs(data.instructions))
-        for task in tasks
-    )
     return Sample(
-        tasks=tasks,
-        pools=tuple(pools),
+        tasks=tuple(
+            SampledTask(
+                name=task.name.name,
+                queries=tuple(
+                    asks.setdefault(query, len(asks)) for query in task.inputs(data.instructions)
+                ),
+                candidates=tuple(places.setdefault(entry, len(places)) for entry in entries),
+                relevant=tuple(map(tuple, rows)),
+                judged=tuple(map(len, task.relevant)),
+            )
+            for task, entries, rows in zip(tasks, inputs, relevant, strict=True)
+        ),
         queries=tuple(asks),
         candidates=tuple(places),
-        query_rows=query_rows,
-        candidate_rows=candidate_rows,
-        relevant=relevant,
         positives=positives,
         partial=cut or any(len(task.queries) < task.available for task in tasks),
     )

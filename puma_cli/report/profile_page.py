@@ -107,7 +107,9 @@ def render(profile: LayerProfile, figures: Mapping[str, Drawing], output_dir: st
             paragraph(bridge_note(profile), note=True),
         ]
     scope = f"{profile.data}, split {profile.split}, {profile.queries:,} queries"
-    if profile.partial:
+    if profile.measured.stopped:
+        scope += " (stopped early)"
+    elif profile.partial:
         scope += " (part of each task)"
     subtitle = (
         f"{profile.depth} decoder layers, embeddings of length {profile.dimension:,}, "

@@ -9,8 +9,8 @@ from puma_cli.config.settings import DemoSettings
 from puma_cli.demo import stages
 from puma_cli.demo.folders import open_demo
 from puma_cli.demo.stages import Scale, run_demo
-from puma_cli.distillation.interruption import Stopped
 from puma_cli.errors import ConfigError, OutputError
+from puma_cli.interruption import Stopped
 from puma_cli.progress import Reporter
 
 STAGES = 7

@@ -28,8 +28,8 @@ from puma_cli.config.settings import (
 )
 from puma_cli.distillation import state
 from puma_cli.distillation.distill import distill
-from puma_cli.distillation.interruption import Stopped
 from puma_cli.errors import CheckpointError, ConfigError, NumericError, OutputError
+from puma_cli.interruption import Stopped
 from puma_cli.models.embedder import load
 from puma_cli.models.fresh import build_fresh
 from puma_cli.models.head_file import BRIDGE

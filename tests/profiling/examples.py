@@ -98,6 +98,7 @@ def profile(partial: bool = False, bridged: bool = True, keep_last: bool = True)
         measured=Measurement(
             split="val",
             partial=partial,
+            stopped=False,
             seed=0,
             batch_size=128,
             repeats=5,

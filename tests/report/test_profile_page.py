@@ -56,6 +56,12 @@ def test_page_says_where_why_and_what_next(tmp_path: Path) -> None:
     assert text.index('class="card"') < text.index(command) < text.index("<h2>")
 
 
+def test_page_of_an_analysis_that_was_stopped(tmp_path: Path) -> None:
+    made = profile(partial=True)
+    _, reading = write(replace(made, measured=replace(made.measured, stopped=True)), tmp_path)
+    assert "(stopped early)" in reading.text
+
+
 def test_page_with_everything(tmp_path: Path) -> None:
     text, reading = write(profile(), tmp_path)
     assert headings(text) == [*HEADINGS, CKA, BRIDGES]

@@ -37,12 +37,12 @@ class Matching:
     def __init__(self, sample: Sample) -> None:
         # The entries of each task's pool by distinct candidate, and its queries by relevant entry.
         self._tasks: list[tuple[dict[int, list[int]], dict[int, list[int]]]] = []
-        for rows, relevant in zip(sample.candidate_rows, sample.relevant, strict=True):
+        for task in sample.tasks:
             entries: dict[int, list[int]] = defaultdict(list)
-            for entry, candidate in enumerate(rows):
+            for entry, candidate in enumerate(task.candidates):
                 entries[candidate].append(entry)
             askers: dict[int, list[int]] = defaultdict(list)
-            for query, own in enumerate(relevant):
+            for query, own in enumerate(task.relevant):
                 for entry in own:
                     askers[entry].append(query)
             self._tasks.append((entries, askers))
@@ -82,12 +82,10 @@ class DepthSearch:
         positives: Mapping[str, Tensor],
     ) -> None:
         self._candidates = reading.candidates
-        self._queries = [queries[reading.queries][:, list(rows)] for rows in sample.query_rows]
+        self._queries = [queries[reading.queries][:, list(task.queries)] for task in sample.tasks]
         self._ranks = []
-        for ours, rows, relevant in zip(
-            self._queries, sample.candidate_rows, sample.relevant, strict=True
-        ):
-            wanted = [[rows[entry] for entry in own] for own in relevant]
+        for ours, task in zip(self._queries, sample.tasks, strict=True):
+            wanted = [[task.candidates[entry] for entry in own] for own in task.relevant]
             self._ranks.append(DepthRanks(wanted_scores(ours, positives[self._candidates], wanted)))
 
     def add(self, matches: Sequence[Match], vectors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Stopping a training between two steps when the user or the machine asks for it."""
+"""Stopping a long run between two steps when the user or the machine asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from puma_cli.errors import PumaError
 
 
 class Stopped(PumaError):  # noqa: N818 (a stop on request is no error)
-    """A training stopped on request, with its state saved."""
+    """A run stopped on request; its message says what is kept."""
 
     def __init__(self, problem: str, *, exit_code: int, hint: str = "") -> None:
         super().__init__(problem, hint=hint)
