@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from puma_cli.evaluation.evaluate import evaluate
     from puma_cli.models.embedder import load
     from puma_cli.profiling.analyze import analyze
+    from puma_cli.profiling.comparison import compare_profiles
     from puma_cli.progress import Reporter
     from puma_cli.pruning.prune import prune
 
@@ -36,6 +37,7 @@ _HOMES = {
     "distill": "puma_cli.distillation.distill",
     "evaluate": "puma_cli.evaluation.evaluate",
     "compare": "puma_cli.evaluation.comparison",
+    "compare_profiles": "puma_cli.profiling.comparison",
     "load": "puma_cli.models.embedder",
     "inspect_folder": "puma_cli.checkpoint.inspection",
     "make_scenes": "puma_cli.data.scenes.dataset",
@@ -60,6 +62,7 @@ __all__ = [
     "__version__",
     "analyze",
     "compare",
+    "compare_profiles",
     "distill",
     "evaluate",
     "inspect_folder",

@@ -1,4 +1,4 @@
-"""`puma compare`: what each model keeps of the first one's score."""
+"""`puma compare`: what each model keeps of the first one's score; or profiles side by side."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import puma_cli
+from puma_cli.checkpoint.kinds import PROFILE, tell_kind
 from puma_cli.cli import options
 from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome, Table
@@ -15,6 +16,7 @@ from puma_cli.cli.session import session
 
 if TYPE_CHECKING:
     from puma_cli.evaluation.comparison import Cell, Comparison, ComparisonRow
+    from puma_cli.profiling.comparison import ProfileComparison
 
 
 def compare(
@@ -22,8 +24,8 @@ def compare(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SCORES",
-            help="Folders of `puma eval`, the reference first.",
+            metavar="FOLDER",
+            help="Folders of `puma eval`, the reference first, or of `puma analyze`.",
             show_default=False,
         ),
     ],
@@ -42,13 +44,17 @@ def compare(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what models keep of the first one's score.
+    """Show what models keep of the first one's score, or profiles.
 
-    Intervals are of 95%, from a paired bootstrap over the queries.
+    Intervals are of 95%, from a paired bootstrap over the queries. Folders of `puma analyze` are
+    put side by side; the options are for scores.
 
     Example: puma compare scores-teacher scores-cut scores-student
     """
     with session(ctx) as run:
+        if all(tell_kind(folder) == PROFILE for folder in folders):
+            run.finish(_profile_outcome(puma_cli.compare_profiles(folders)))
+            return
         comparison = puma_cli.compare(
             folders,
             metric=metric,
@@ -67,6 +73,27 @@ def _outcome(comparison: Comparison) -> Outcome:
         payload=comparison.to_json(),
         body=(_table(comparison), *comparison.notes),
         next_command=puma("info", comparison.folders[-1]),
+    )
+
+
+def _profile_outcome(comparison: ProfileComparison) -> Outcome:
+    from puma_cli.checkpoint.provenance import to_plain
+    from puma_cli.report.side_by_side import cut_rows, kept_headers, kept_rows
+
+    names, last = comparison.names, comparison.profiles[-1]
+    return Outcome(
+        value=" ".join(str(profile.recommended) for profile in comparison.profiles),
+        payload=to_plain(comparison),
+        body=(
+            Table(("", *names), cut_rows(comparison), title="The recommended cuts"),
+            Table(
+                kept_headers(names),
+                kept_rows(comparison),
+                title="Kept of the full hit@1 by the first layers (95% interval)",
+            ),
+            *comparison.notes,
+        ),
+        next_command=puma("prune", last.model, "--profile", last.folder),
     )
 
 

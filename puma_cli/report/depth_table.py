@@ -33,10 +33,8 @@ def depth_rows(profile: LayerProfile) -> list[list[str]]:
             count(cost.parameters),
             share(cost.parameters, profile.parameters[-1]),
             f"{hits[cost.k]:.1%}",
-            _percent(profile.retention[PLAIN].share[cost.k]),
-            _percent(profile.retention[BRIDGED].share[cost.k])
-            if BRIDGED in profile.retention
-            else UNKNOWN,
+            kept_of_full(profile, PLAIN, cost.k, interval=False),
+            kept_of_full(profile, BRIDGED, cost.k, interval=False),
             gigaflops(cost.flops_query),
             three_digits(cost.latency_query),
         ]
@@ -81,7 +79,7 @@ def cost_table(profile: LayerProfile) -> str:
         Group(
             "untrained",
             ["hit@1", "kept"],
-            [[f"{hits[cost.k]:.1%}", _kept(profile, PLAIN, cost.k)] for cost in costs],
+            [[f"{hits[cost.k]:.1%}", kept_of_full(profile, PLAIN, cost.k)] for cost in costs],
         ),
     ]
     if any(cost.peak_memory is not None for cost in costs):
@@ -91,7 +89,7 @@ def cost_table(profile: LayerProfile) -> str:
         ]
         groups.insert(-1, Group("memory", ["peak"], peaks))
     if BRIDGED in profile.retention:
-        kept = [[_kept(profile, BRIDGED, cost.k)] for cost in costs]
+        kept = [[kept_of_full(profile, BRIDGED, cost.k)] for cost in costs]
         groups.append(Group("bridged", ["kept"], kept))
     return grouped_table(groups, marked=[profile.recommended - 1])
 
@@ -136,22 +134,22 @@ def three_digits(value: float) -> str:
     return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
 
 
+def kept_of_full(profile: LayerProfile, reading: str, k: int, interval: bool = True) -> str:
+    """Return the share of the full hit@1 that a reading keeps at depth k, with its interval."""
+    found = profile.retention.get(reading)
+    part = None if found is None else found.share[k]
+    if found is None or part is None:
+        return UNKNOWN
+    low, high = found.low[k], found.high[k]
+    if not interval or low is None or high is None or low == high:
+        return f"{part:.0%}"
+    return f"{part:.0%} ({100 * low:.0f}–{100 * high:.0f})"
+
+
 def listing(numbers: Sequence[int]) -> str:
     """Return numbers as a sentence holds them: 1, 2 and 3."""
     *first, last = map(str, numbers)
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _kept(profile: LayerProfile, reading: str, k: int) -> str:
-    found = profile.retention[reading]
-    part, low, high = found.share[k], found.low[k], found.high[k]
-    if part is None or low is None or high is None or low == high:
-        return _percent(part)
-    return f"{part:.0%} ({100 * low:.0f}–{100 * high:.0f})"
-
-
-def _percent(part: float | None) -> str:
-    return UNKNOWN if part is None else f"{part:.0%}"
 
 
 def _and_memory(profile: LayerProfile) -> str:

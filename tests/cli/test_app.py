@@ -64,7 +64,7 @@ def test_help_names_the_settings_own_defaults(command: str, capsys: Printed) -> 
         (["prune", "m", "--kepe", "3"], ["--kepe", "--keep", "puma prune --help"]),
         (["prune", "m", "--keep", "three"], ["--keep", "integer"]),
         (["info"], ["FOLDER"]),
-        (["compare"], ["SCORES"]),
+        (["compare"], ["FOLDER"]),
         (["data", "scenes"], ["--output-dir"]),
         (["eval", "m", "--set"], ["--set"]),
         (["eval", "m", "extra"], ["extra"]),

@@ -44,6 +44,11 @@ def test_the_whole_path(
 
     assert run(["compare", "scores-cut-test", "scores-student-test"]) == 0
     assert "mean" in capsys.readouterr().out
+    assert run(["compare", "profile", "profile"]) == 0
+    printed = capsys.readouterr()
+    assert "The recommended cuts" in printed.out
+    assert f"Next: puma prune {model} --profile profile" in printed.err
+    assert run(["compare", "profile", "scores-cut-test"]) == 1
 
     for folder, kind in {
         "profile": "profile",

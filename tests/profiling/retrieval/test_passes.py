@@ -110,9 +110,7 @@ def test_a_later_stop_keeps_every_query(
 
 
 def test_without_a_stop_the_sample_stays_whole(embedder: Embedder, sample: Sample) -> None:
-    found = read_out_depths(
-        embedder, sample, {}, keep_last=False, tokens=False, stop=StopRequest()
-    )
+    found = read_out_depths(embedder, sample, {}, keep_last=False, tokens=False, stop=StopRequest())
     assert found.sample is sample
 
 
