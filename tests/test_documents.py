@@ -1,6 +1,7 @@
 """Every `puma` command in the documents can be typed as it stands."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -38,3 +39,9 @@ def test_relative_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8")):
             if "://" not in target:
                 assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_fields_of_a_profile_are_those_that_are_written() -> None:
+    page = ROOT / "docs" / "profile.md"
+    made = runpy.run_path(str(ROOT / "docs" / "profile_schema.py"))["schema"]()
+    assert page.read_text(encoding="utf-8") == made, "python docs/profile_schema.py docs/profile.md"
