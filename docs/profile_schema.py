@@ -25,9 +25,10 @@ HEAD = """\
 
 `puma analyze` writes everything that it measured into one file of JSON, and `read_profile` of
 `puma_cli.profiling.profile` reads it back as frozen records. The file begins with
-`"format": {format}`; the number grows with every change of a field, and a profile of another number is
-refused, not guessed at. A decoder of L layers has depths 0 to L: depth 0 is the embeddings alone,
-depth L the whole model. `number[]` is a list of numbers, `{{name: number}}` an object with a number for each name.
+`"format": {format}`; the number grows with every change of a field, and a profile of another number
+is refused, not guessed at. `number[]` is a list of numbers, `{{name: number}}` an object with a
+number for each name. A decoder of L layers has depths 0 to L: depth 0 is the embeddings alone,
+depth L the whole model.
 """
 
 
