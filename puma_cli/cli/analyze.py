@@ -90,7 +90,7 @@ def analyze(
 
     Example: puma analyze puma-mini --data scenes
     """
-    with session(ctx) as run:
+    with session(ctx, shared=True) as run:
         settings = run.settings(puma_cli.AnalyzeSettings, complete=_default_folder)
         if settings.dry_run:
             run.finish(_dry_outcome(settings))

@@ -17,6 +17,8 @@ import typer
 from puma_cli.cli.console_reporter import BarReporter, choose_reporter
 from puma_cli.cli.messages import Message, Terminated, explain
 from puma_cli.cli.output import Mode, Outcome, Output, complain
+from puma_cli.errors import ConfigError
+from puma_cli.processes import started, started_as_main
 from puma_cli.progress import Reporter
 
 S = TypeVar("S")
@@ -35,7 +37,9 @@ class Session:
             "json" if params.get("json_output") else "quiet" if params.get("quiet") else "human"
         )
         self.output = Output(mode)
-        self.reporter: Reporter = choose_reporter(quiet=mode == "quiet")
+        # Of several processes, one talks.
+        self._talks = started_as_main()
+        self.reporter: Reporter = choose_reporter(quiet=mode == "quiet" or not self._talks)
         self._after_interrupt = ""
 
     def settings(
@@ -74,7 +78,8 @@ class Session:
     def finish(self, outcome: Outcome) -> None:
         """Print the command's result."""
         self.close()
-        self.output.emit(outcome)
+        if self._talks:
+            self.output.emit(outcome)
 
     def on_interrupt(self, hint: str) -> None:
         """Say `hint`, the next step, if the user interrupts the run."""
@@ -105,8 +110,11 @@ class Session:
 
 
 @contextmanager
-def session(ctx: typer.Context) -> Iterator[Session]:
+def session(ctx: typer.Context, shared: bool = False) -> Iterator[Session]:
     """Run a command's body; every failure becomes a message and an exit code.
+
+    Args:
+        shared: whether several processes can share the command's work.
 
     Raises:
         typer.Exit: with the code of the failure.
@@ -114,6 +122,12 @@ def session(ctx: typer.Context) -> Iterator[Session]:
     run = Session(ctx.params)
     try:
         with _terminable():
+            if started() > 1 and not shared:
+                raise ConfigError(
+                    f"{started()} processes were started.",
+                    cause=f"This version runs `{ctx.command_path}` in one process.",
+                    hint="Start it without a launcher.",
+                )
             yield run
     except (typer.Exit, BrokenPipeError):
         run.close()

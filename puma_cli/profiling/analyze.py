@@ -18,6 +18,7 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
+from puma_cli.processes import ALONE, Processes, join
 from puma_cli.profiling.bridges.bridge import HELD_OUT, Bridge, fit_bridges
 from puma_cli.profiling.bridges.bridge_file import describe_fit, write_bridges
 from puma_cli.profiling.bridges.training_rows import bridge_rows
@@ -65,16 +66,23 @@ def analyze(
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
     check_settings(settings)
-    check_free(settings.output_dir, settings.overwrite)
+    processes = join(settings.device)
     data = MbeirFolder(settings.data)
     model = resolve(settings.model, reporter)
+
+    def measure() -> tuple[LayerProfile, dict[str, list[Bridge]]]:
+        embedder = load(model, settings.device, settings.dtype)
+        return profile_embedder(embedder, data, settings, reporter, stop, processes)
+
+    if not processes.is_main:
+        return replace(measure()[0], folder=settings.output_dir)
+    check_free(settings.output_dir, settings.overwrite)
     with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
             Parent("model", settings.model, identify(model, settings.full_hash)),
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
         )
-        embedder = load(model, settings.device, settings.dtype)
-        profile, bridges = profile_embedder(embedder, data, settings, reporter, stop)
+        profile, bridges = measure()
         reporter.note("Drawing the report.")
         write_bridges(bridges, folder, profile.recommended)
         write_profile(profile, folder)
@@ -94,11 +102,13 @@ def profile_embedder(
     settings: AnalyzeSettings,
     reporter: Reporter = SILENT,
     stop: StopRequest | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[LayerProfile, dict[str, list[Bridge]]]:
     """Profile an open model without writing anything; return the fitted bridges beside it.
 
     Args:
         stop: as for `analyze`.
+        processes: those that share the work; each gets the whole result, with its own times.
 
     Raises:
         DataError: the data set is broken or too large to be held at every depth.
@@ -113,7 +123,7 @@ def profile_embedder(
         batch_size=settings.batch_size,
         reporter=reporter,
     )
-    bridges = _bridges(embedder, data, settings, reporter)
+    bridges = _bridges(embedder, data, settings, reporter, processes)
     with nullcontext() if stop is None else stop:
         readout = read_out_depths(
             embedder,
@@ -125,6 +135,7 @@ def profile_embedder(
             seed=settings.seed,
             stop=stop,
             reporter=reporter,
+            processes=processes,
         )
     scored = readout.sample
     if scored is not sample:
@@ -179,7 +190,11 @@ def profile_embedder(
 
 
 def _bridges(
-    embedder: Embedder, data: MbeirFolder, settings: AnalyzeSettings, reporter: Reporter
+    embedder: Embedder,
+    data: MbeirFolder,
+    settings: AnalyzeSettings,
+    reporter: Reporter,
+    processes: Processes,
 ) -> dict[str, list[Bridge]]:
     """Fit a bridge for each cut, where the data have a training split to fit on."""
     if not settings.bridge_rows or embedder.depth < 2:
@@ -200,6 +215,7 @@ def _bridges(
         judged,
         batch_size=settings.batch_size,
         reporter=reporter,
+        processes=processes,
     )
     return {name: [next(found) for _ in group] for name, group in cuts.items()}
 

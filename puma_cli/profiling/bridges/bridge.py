@@ -13,10 +13,11 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from puma_cli.config.layers import are_first, are_first_and_last
 from puma_cli.evaluation.encode import out_of_memory_explained
-from puma_cli.models.embedder import Embedder
+from puma_cli.models.embedder import Embedder, plan_batches
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch
+from puma_cli.processes import ALONE, Processes
 from puma_cli.profiling.bridges.ridge import AffineMap, Moments, Ridge, choose_strength
 from puma_cli.profiling.states.depth_states import read_states
 from puma_cli.progress import SILENT, Reporter
@@ -78,6 +79,7 @@ def fit_bridges(
     batch_size: int = 128,
     budget: int = BUDGET,
     reporter: Reporter = SILENT,
+    processes: Processes = ALONE,
 ) -> Iterator[Bridge]:
     """Yield, for each cut, the ridge regression from its vectors to the model's unit embeddings.
 
@@ -91,6 +93,7 @@ def fit_bridges(
         fitted: inputs to fit on.
         judged: held-out inputs, which choose the strength.
         budget: most bytes of moments at once (> 0).
+        processes: those that the rows are shared among; each gets every bridge.
 
     Raises:
         DataError: an input cannot be read.
@@ -101,7 +104,9 @@ def fit_bridges(
     blocks = [cuts[start : start + size] for start in range(0, len(cuts), size)]
     for number, block in enumerate(blocks, start=1):
         label = "bridges" if len(blocks) == 1 else f"bridges {number}/{len(blocks)}"
-        yield from _fit_block(embedder, block, fitted, judged, batch_size, label, reporter)
+        yield from _fit_block(
+            embedder, block, fitted, judged, batch_size, label, reporter, processes
+        )
 
 
 def moments_bytes(inputs: int, outputs: int) -> int:
@@ -151,25 +156,30 @@ def _fit_block(
     batch_size: int,
     label: str,
     reporter: Reporter,
+    processes: Processes,
 ) -> Iterator[Bridge]:
     width, outputs = embedder.width, embedder.dimension
     fits = [Moments(width, outputs) for _ in cuts]
     held = len(judged)
-    x, y = torch.empty(len(cuts), held, width), torch.empty(held, outputs)
-    square_length = 0.0
+    x, y = torch.zeros(len(cuts), held, width), torch.zeros(held, outputs)
+    square_length = torch.zeros((), dtype=torch.float64)
+    inputs = [*judged, *fitted]
+    plan = processes.share(plan_batches(inputs, batch_size))
     with evaluation_mode(embedder.model), out_of_memory_explained(batch_size, "--device cpu"):
-        batches = embedder.batches([*judged, *fitted], batch_size, reporter, label)
-        for places, batch in batches:
+        for places in reporter.track(plan, label, total=len(plan)):
+            batch = embedder.collate([inputs[place] for place in places]).to(embedder.device)
             states, full = (found.float().cpu() for found in read_cuts(embedder, cuts, batch))
-            square_length += float(full.double().square().sum())
+            square_length += full.double().square().sum()
             target = normalize(full, dim=-1)
             chosen = torch.tensor(places)
             is_held = chosen < held
             x[:, chosen[is_held]], y[chosen[is_held]] = states[:, is_held], target[is_held]
             for fit, rows in zip(fits, states[:, ~is_held], strict=True):
                 fit.add(rows, target[~is_held])
+    processes.total(x, y, square_length)
     for cut, fit, rows in zip(cuts, fits, x, strict=True):
-        yield _solve(cut, fit, rows, y, square_length)
+        fit.share(processes)
+        yield _solve(cut, fit, rows, y, float(square_length))
 
 
 def _solve(cut: Cut, fit: Moments, x: Tensor, y: Tensor, square_length: float) -> Bridge:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from puma_cli.errors import NumericError
+from puma_cli.processes import Processes
 
 # Strengths are relative to the mean eigenvalue of the inputs' covariance; two a decade.
 WEAKEST, STRONGEST = -6.0, 2.0
@@ -61,6 +62,23 @@ class Moments:
         """Take in all rows of `other`, which stays as it is."""
         if other.rows:
             self._combine(other.rows, other.mean_x, other.mean_y, other.xx, other.xy, other.yy)
+
+    def share(self, processes: Processes) -> None:
+        """Take in the rows that the other processes added to theirs."""
+        if processes.count == 1:
+            return
+        total = sum(processes.gather(self.rows))
+        mean_x, mean_y = self.mean_x.clone(), self.mean_y.clone()
+        for mean in (mean_x, mean_y):
+            mean.mul_(self.rows / total)
+            processes.total(mean)
+        # About the common mean, the scatters simply add up.
+        step_x, step_y = self.mean_x - mean_x, self.mean_y - mean_y
+        self.xx.addr_(step_x, step_x, alpha=self.rows)
+        self.xy.addr_(step_x, step_y, alpha=self.rows)
+        self.yy.add_(step_y.square().sum(), alpha=self.rows)
+        processes.total(self.xx, self.xy, self.yy)
+        self.mean_x, self.mean_y, self.rows = mean_x, mean_y, total
 
     def _combine(
         self, rows: int, mean_x: Tensor, mean_y: Tensor, xx: Tensor, xy: Tensor, yy: Tensor

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puma_cli.evaluation.search import TIE
+from puma_cli.processes import Processes
 
 # nDCG@10 looks no further than the ten best relevant candidates.
 RANKED = 10
@@ -44,6 +45,10 @@ class DepthRanks:
         for place in range(self._wanted.shape[2]):
             limit = self._wanted[:, :, place, None] - self._tie
             self._ahead[:, :, place] += (scores >= limit).sum(dim=2)
+
+    def merge(self, processes: Processes) -> None:
+        """Add up what the processes counted, each on its share of the candidates."""
+        processes.total(self._ahead)
 
     def positions(self) -> NDArray[np.int64]:
         """Return the ranks (K, Q, R) of each query's relevant candidates, 0 for none."""

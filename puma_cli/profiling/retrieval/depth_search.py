@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from puma_cli.processes import Processes
 from puma_cli.profiling.retrieval.depth_ranks import DepthRanks, wanted_scores
 from puma_cli.profiling.retrieval.readings import Reading
 from puma_cli.profiling.sampling import Sample
@@ -95,6 +96,11 @@ class DepthSearch:
                 theirs = vectors[self._candidates][:, match.columns].float()
                 scores = ours.float() @ theirs.transpose(1, 2)
                 ranks.add(scores, (match.rows, match.places))
+
+    def merge(self, processes: Processes) -> None:
+        """Add up what the processes found, each in its share of the candidates."""
+        for ranks in self._ranks:
+            ranks.merge(processes)
 
     def positions(self) -> list[NDArray[np.int64]]:
         """Return for each task the ranks (K, Q, R) of its relevant candidates."""

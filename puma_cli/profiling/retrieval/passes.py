@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from puma_cli.errors import DataError
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder, plan_batches
+from puma_cli.processes import Processes
 from puma_cli.profiling.retrieval.readings import Reader
 from puma_cli.profiling.sampling import Sample
 from puma_cli.profiling.similarity.probe import LayerProbe
@@ -28,6 +30,7 @@ EXACT_BYTES = 2 << 30
 LARGEST_BYTES = 16 << 30
 
 Vectors = dict[str, Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,7 @@ class Passes:
         keep_last: also run the cuts that keep the last layer.
         seed: seed of the order.
         stop: a stop that may be asked for, or None.
+        processes: those that share the passes.
     """
 
     def __init__(
@@ -68,16 +72,17 @@ class Passes:
         batch_size: int,
         seed: int,
         stop: StopRequest | None,
+        processes: Processes,
         reporter: Reporter,
     ) -> None:
         self._embedder, self._sample, self._reader = embedder, sample, reader
         self._inputs = {"query": sample.queries, "candidate": sample.candidates}
         self._probes, self._keep_last, self._batch_size = probes, keep_last, batch_size
         self._random = np.random.default_rng(seed)
-        self._stop, self._reporter = stop, reporter
+        self._stop, self._processes, self._reporter = stop, processes, reporter
         rows = len(sample.queries) + sample.positives
-        length = max(embedder.width, embedder.dimension)
-        self._dtype = storage(rows * (embedder.depth + 1) * length * reader.ways(keep_last))
+        self._shapes = reader.shapes(keep_last)
+        self._dtype = storage(sum(rows * depths * width for depths, width in self._shapes.values()))
 
     def hold(self) -> Held:
         """Pass the queries and their relevant candidates, and return their vectors.
@@ -94,44 +99,71 @@ class Passes:
             )
         rounds = draw_rounds(sample, ROUND_BATCHES * self._batch_size, self._random)
         plan = [
-            (number, side, places)
-            for number, (queries, positives) in enumerate(rounds)
-            for side, part in (("query", queries), ("candidate", positives))
-            for places in self._plan(side, part)
+            [
+                (side, places)
+                for side, part in (("query", queries), ("candidate", positives))
+                for places in self._plan(side, part)
+            ]
+            for queries, positives in rounds
         ]
-        vectors: dict[str, Vectors] = {"query": {}, "candidate": {}}
-        rows = {"query": len(sample.queries), "candidate": sample.positives}
-        done = 0
+        held = {
+            "query": self._zeros(len(sample.queries)),
+            "candidate": self._zeros(sample.positives),
+        }
+        # Queries alone show nothing.
+        least = next(number for number, (_, new) in enumerate(rounds, start=1) if new)
+        done: list[int] = []
         label = "queries and relevant candidates"
-        for number, side, places in self._reporter.track(plan, label, total=len(plan)):
-            if number > done:
-                done = number
-                if self._stop and vectors["candidate"]:
-                    break
-            _keep(self._read(side, places), places, vectors[side], rows[side])
-        else:
-            done = len(rounds)
-        asked = {place for queries, _ in rounds[:done] for place in queries}
-        seen = {place for _, positives in rounds[:done] for place in positives}
-        if done < len(rounds):
+        for side, places in self._rounds(plan, label, least, done):
+            for name, found in self._read(side, places).items():
+                held[side][name][:, places] = found
+        for vectors in held.values():
+            # Each process has filled in the places that it read.
+            self._processes.total(*vectors.values())
+        asked = {place for number in done for place in rounds[number][0]}
+        seen = {place for number in done for place in rounds[number][1]}
+        if len(done) < len(rounds):
             sample = sample.only(asked, seen)
-        return Held(sample, vectors["query"], vectors["candidate"], sorted(seen))
+        return Held(sample, held["query"], held["candidate"], sorted(seen))
 
     def others(self) -> Iterator[tuple[list[int], Vectors]]:
-        """Yield the places and the vectors of the other candidates, batch by batch."""
+        """Yield the places and the vectors of the other candidates that this process reads."""
         order = self._sample.positives + self._random.permutation(
             len(self._sample.candidates) - self._sample.positives
         )
         size = ROUND_BATCHES * self._batch_size
         plan = [
-            places
+            self._plan("candidate", order[start : start + size].tolist())
             for start in range(0, len(order), size)
-            for places in self._plan("candidate", order[start : start + size].tolist())
         ]
-        for places in self._reporter.track(plan, "other candidates", total=len(plan)):
-            if self._stop:
-                return
+        for places in self._rounds(plan, "other candidates", 0, []):
             yield places, self._read("candidate", places)
+
+    def _rounds(
+        self, plan: Sequence[Sequence[T]], label: str, least: int, done: list[int]
+    ) -> Iterator[T]:
+        """Yield this process's share of each round's batches, until all agree to stop.
+
+        Args:
+            least: the number of rounds that pass in any case.
+            done: takes the numbers of the rounds that passed.
+        """
+        shares = [self._processes.share(batches) for batches in plan]
+
+        def batches() -> Iterator[T]:
+            for number, share in enumerate(shares):
+                if number >= least and self._processes.any(bool(self._stop)):
+                    return
+                yield from share
+                done.append(number)
+
+        yield from self._reporter.track(batches(), label, total=sum(map(len, shares)))
+
+    def _zeros(self, rows: int) -> Vectors:
+        return {
+            name: torch.zeros(depths, rows, width, dtype=self._dtype, device=self._embedder.device)
+            for name, (depths, width) in self._shapes.items()
+        }
 
     def _plan(self, side: str, places: Sequence[int]) -> list[list[int]]:
         inputs = [self._inputs[side][place] for place in places]
@@ -189,11 +221,3 @@ def storage(numbers: int) -> torch.dtype:
         cause="The queries and their relevant candidates are held once for each layer.",
         hint="Take fewer queries with --samples.",
     )
-
-
-def _keep(found: Vectors, places: Sequence[int], kept: Vectors, rows: int) -> None:
-    for name, vectors in found.items():
-        if name not in kept:
-            size = (vectors.shape[0], rows, vectors.shape[2])
-            kept[name] = torch.zeros(size, dtype=vectors.dtype, device=vectors.device)
-        kept[name][:, places] = vectors

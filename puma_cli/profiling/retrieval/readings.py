@@ -65,9 +65,20 @@ class Reader:
             if found
         }
 
-    def ways(self, keep_last: bool) -> int:
-        """Return how many vectors of an input there are at each depth."""
-        return 1 + keep_last + len(self._maps)
+    def shapes(self, keep_last: bool) -> dict[str, tuple[int, int]]:
+        """Return the depths and the length of what is read, by name.
+
+        Args:
+            keep_last: whether the states of cuts that keep the last layer are there.
+        """
+        every = (self._embedder.depth + 1, self._length)
+        found = {"first": every, FULL: (1, self._length)}
+        if keep_last:
+            found["keep_last"] = every
+        for name in self._maps:
+            if keep_last or name != "keep_last_bridged":
+                found[name] = every
+        return found
 
     @torch.no_grad()
     def __call__(self, states: DepthStates) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from puma_cli.evaluation.metrics import from_first_rank, ndcg
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.modes import evaluation_mode
+from puma_cli.processes import ALONE, Processes
 from puma_cli.profiling.bridges.bridge import Bridge
 from puma_cli.profiling.profile import TaskReadout
 from puma_cli.profiling.retrieval.depth_search import DepthSearch, Match, Matching
@@ -63,6 +64,7 @@ def read_out_depths(
     seed: int = 0,
     stop: StopRequest | None = None,
     reporter: Reporter = SILENT,
+    processes: Processes = ALONE,
 ) -> Readout:
     """Score every cut on the sample's queries and pools, each input passing the model once.
 
@@ -76,6 +78,7 @@ def read_out_depths(
         seed: seed of the order, and of the tokens drawn.
         stop: a stop that may be asked for: what passed until then is scored, queries against the
             candidates that passed.
+        processes: those that the inputs are shared among; each gets the whole result.
 
     Raises:
         DataError: an input cannot be read, or the queries are too many to be held at every depth.
@@ -99,6 +102,7 @@ def read_out_depths(
             batch_size=batch_size,
             seed=seed,
             stop=stop,
+            processes=processes,
             reporter=reporter,
         )
         held = passes.hold()
@@ -107,7 +111,8 @@ def read_out_depths(
             for reading in available(held.queries, embedder)
         }
         matching = Matching(held.sample)
-        for start in range(0, len(held.seen), batch_size):
+        starts = processes.share(range(0, len(held.seen), batch_size))
+        for start in starts:
             # These compete as well, for the queries that they are not relevant to.
             chosen = held.seen[start : start + batch_size]
             part = {name: found[:, chosen] for name, found in held.positives.items()}
@@ -116,6 +121,11 @@ def read_out_depths(
         for chosen, vectors in passes.others():
             _add(searches, matching.match(chosen), vectors)
             seen.update(chosen)
+        for search in searches.values():
+            search.merge(processes)
+        for probe in probes.values():
+            probe.merge(processes)
+    seen = set().union(*processes.gather(seen))
     scored = held.sample
     if len(seen) < len(sample.candidates):
         scored = scored.only(range(len(sample.queries)), seen)

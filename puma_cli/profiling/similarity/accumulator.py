@@ -88,6 +88,22 @@ class SimilarityAccumulator:
         del cosines
         self._spread.add(wide, energy.sum(0))
 
+    def merge(self, other: SimilarityAccumulator) -> None:
+        """Take in everything that was added to `other`, of the same group."""
+        for name in ("_cosines", "_angles", "_trimmed"):
+            ours = getattr(self, name)
+            setattr(self, name, ours + getattr(other, name).to(ours.device))
+        self._spread.merge(other._spread)
+        self._kept += other._kept
+        self.excluded += other.excluded
+
+    def cpu(self) -> SimilarityAccumulator:
+        """Move all sums to the CPU, and return the accumulator itself."""
+        for name in ("_cosines", "_angles", "_trimmed"):
+            setattr(self, name, getattr(self, name).cpu())
+        self._spread.cpu()
+        return self
+
     def exclude(self, count: int) -> None:
         """Note that so many rows (>= 0) were left out as attention sinks."""
         self.excluded += count
@@ -140,14 +156,27 @@ class Spread:
 
     def add(self, wide: Tensor, energy: Tensor) -> None:
         """Take the rows `wide` (L + 1, B, D), and their sums of squares `energy` (L + 1,)."""
-        size, total = wide.shape[1], self.count + wide.shape[1]
         mean = wide.mean(1)
         rest = (wide - mean[:, None]).flatten(1)
-        step = mean - self._mean.to(wide.device)
+        self._combine(wide.shape[1], mean, rest @ rest.T, energy)
+
+    def merge(self, other: Spread) -> None:
+        """Take in all rows of `other`."""
+        if other.count:
+            self._combine(other.count, other._mean, other._scatter, other._energy)
+
+    def cpu(self) -> None:
+        """Move all sums to the CPU."""
+        self._mean, self._scatter = self._mean.cpu(), self._scatter.cpu()
+        self._energy = self._energy.cpu()
+
+    def _combine(self, size: int, mean: Tensor, scatter: Tensor, energy: Tensor) -> None:
+        total = self.count + size
+        step = mean - self._mean.to(mean.device)
         between = self.count * size / total * (step @ step.T)
-        self._scatter = self._scatter.to(wide.device) + rest @ rest.T + between
-        self._energy = self._energy.to(wide.device) + energy
-        self._mean = self._mean.to(wide.device) + step * (size / total)
+        self._scatter = self._scatter.to(mean.device) + scatter + between
+        self._energy = self._energy.to(mean.device) + energy
+        self._mean = self._mean.to(mean.device) + step * (size / total)
         self.count = total
 
     def cosines(self) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from puma_cli.data.records import MODALITIES
 from puma_cli.models.inputs import Input
 from puma_cli.models.processing import Batch
+from puma_cli.processes import Processes
 from puma_cli.profiling.similarity.accumulator import SimilarityAccumulator
 from puma_cli.profiling.similarity.measures import LayerSimilarity
 from puma_cli.profiling.similarity.tokens import ABSENT, TOKENS_PER_INPUT, is_sink, sample_places
@@ -93,6 +94,14 @@ class LayerProbe:
             if real:
                 rows = states.tokens[:, real]
                 sums.add(rows, torch.ones(len(real), dtype=torch.bool))
+
+    def merge(self, processes: Processes) -> None:
+        """Put together what the processes measured, each on its share of the inputs."""
+        first, *others = processes.gather({key: sums.cpu() for key, sums in self._sums.items()})
+        self._sums = first
+        for found in others:
+            for (place, name), sums in found.items():
+                self._sum(place, name).merge(sums)
 
     def results(self) -> list[LayerSimilarity]:
         """Return the measures by place and modality; groups without a row are left out."""
