@@ -259,6 +259,9 @@ class TrainSettings:
         validation_limit: queries of each task used for validation (>= 1).
         freeze_vision: keep the vision tower and its merger as they are.
         train_embeddings: train the token embedding table (full training only).
+        cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,
+            and keep them on disk while training: the teacher then costs what the distinct inputs
+            cost, whatever the epochs, and leaves the memory. A query keeps its instruction.
         save_dtype: dtype of the written weights: `float32`, `float16`, `bfloat16` or `auto`.
     """
 
@@ -268,6 +271,7 @@ class TrainSettings:
     validation_limit: int = 100
     freeze_vision: bool = True
     train_embeddings: bool = False
+    cache_teacher: bool = False
     save_dtype: str = "auto"
 
 

@@ -40,6 +40,7 @@ class Examples:
         pool: training candidates by id.
         instruction: `first` or `seeded`.
         augment: show images in random views.
+        fixed: a query keeps its instruction over all epochs.
 
     Raises:
         DataError: a query's positives are all missing from the pool.
@@ -53,6 +54,7 @@ class Examples:
         instruction: str,
         seed: int,
         augment: bool = False,
+        fixed: bool = False,
     ) -> None:
         self.queries = queries
         self._pool = {candidate.did: candidate for candidate in pool}
@@ -60,6 +62,7 @@ class Examples:
         self._instruction = instruction
         self._seed = seed
         self._augment = augment
+        self._fixed = fixed
         for query in queries:
             if not any(did in self._pool for did in query.positives):
                 raise DataError(
@@ -73,21 +76,30 @@ class Examples:
         queries = [self.queries[index] for index in indices]
         candidates = [self._positive(query, epoch) for query in queries]
         modalities = [MODALITIES.index(candidate.modality) for candidate in candidates]
+        inputs = self.inputs(indices, epoch)
         return ContrastiveBatch(
-            queries=[
-                self._viewed(query.to_input(self._prompt(query, epoch)), f"{epoch}/{query.qid}/q")
-                for query in queries
-            ],
-            candidates=[
-                self._viewed(candidate.to_input(), f"{epoch}/{query.qid}/c")
-                for query, candidate in zip(queries, candidates, strict=True)
-            ],
+            queries=inputs[: len(queries)],
+            candidates=inputs[len(queries) :],
             candidate_modality=torch.tensor(modalities),
             excluded=torch.tensor(_excluded(queries, candidates)),
         )
 
+    def inputs(self, indices: Sequence[int], epoch: int) -> list[Input]:
+        """Return what a model sees of the batch: its queries (B), then their positives (B)."""
+        queries = [self.queries[index] for index in indices]
+        asked = [
+            self._viewed(query.to_input(self._prompt(query, epoch)), f"{epoch}/{query.qid}/q")
+            for query in queries
+        ]
+        answers = [
+            self._viewed(self._positive(query, epoch).to_input(), f"{epoch}/{query.qid}/c")
+            for query in queries
+        ]
+        return asked + answers
+
     def _prompt(self, query: Query, epoch: int) -> str | None:
-        return self._instructions.pick(query, self._instruction, seed=f"{self._seed}.{epoch}")
+        seed = f"{self._seed}" if self._fixed else f"{self._seed}.{epoch}"
+        return self._instructions.pick(query, self._instruction, seed=seed)
 
     def _positive(self, query: Query, epoch: int) -> Candidate:
         present = [did for did in query.positives if did in self._pool]

@@ -40,18 +40,20 @@ class Scale:
         train_scenes: scenes to train on, a query of each task on every one.
         val_targets: validation queries of each task; `test_targets` likewise. The pools grow with
             both.
+        bridge_rows: training inputs that the analysis fits its bridges on.
         recipe: the settings of the distillation.
     """
 
     train_scenes: int
     val_targets: int
     test_targets: int
+    bridge_rows: int
     recipe: str
 
 
-BRIDGE_ROWS = 3_000
-FULL = Scale(10_000, 60, 200, "demo")
-FAST = Scale(2_000, 20, 60, "demo-fast")
+# For a small model few rows are plenty, and the demo is to take minutes.
+FULL = Scale(2_000, 60, 200, 2_000, "demo")
+FAST = Scale(600, 20, 60, 1_000, "demo-fast")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def plan_stages(settings: DemoSettings, scale: Scale) -> list[Stage]:
     folders = DemoFolders(settings.output_dir)
     stages = [
         _draw(settings, folders, scale),
-        _analyze(settings, folders),
+        _analyze(settings, folders, scale),
         _prune(settings, folders),
         _distill(settings, folders, scale),
     ]
@@ -165,13 +167,12 @@ def _draw(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stage:
     )
 
 
-def _analyze(settings: DemoSettings, folders: DemoFolders) -> Stage:
+def _analyze(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stage:
     asked = AnalyzeSettings(
         model=settings.model,
         data=folders.scenes,
         output_dir=folders.profile,
-        # For a small model these are plenty, and the demo is to take minutes.
-        bridge_rows=BRIDGE_ROWS,
+        bridge_rows=scale.bridge_rows,
         device=settings.device,
     )
     words = ["analyze", asked.model, "--data", asked.data, "--bridge-rows", asked.bridge_rows]

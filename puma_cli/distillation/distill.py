@@ -23,10 +23,12 @@ from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, latest_state, load_state
+from puma_cli.distillation.teacher_cache import TeacherCache, planned_inputs
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.devices import choose_device
 from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
 from puma_cli.progress import SILENT, Reporter
 
@@ -76,6 +78,12 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
             cause="The weights loss.mse, loss.cosine and loss.similarity are 0.",
             hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
         )
+    if settings.train.cache_teacher and settings.batch.augment:
+        raise ConfigError(
+            "train.cache_teacher and batch.augment are both set.",
+            cause="No random view is seen twice, so there is nothing to keep.",
+            hint="Leave one of the two out.",
+        )
     data = MbeirFolder(settings.data)
     queries = data.train_queries(settings.tasks)
     output = TrainingFolder(settings.output_dir)
@@ -91,7 +99,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
             output.withdraw()
             raise
         output.begin()
-        reached_end = training.run(reporter, stop)
+        reached_end = _taught(training, settings, reporter, stop) and training.run(reporter, stop)
         if reached_end:
             output.finish(settings, training.pair, training.progress, parents)
     result = _result(output.root, training.progress, reached_end)
@@ -128,9 +136,12 @@ def _prepare(
     student.to(device)
     set_seed(settings.seed)
     teacher = None
+    cached = objective.needs_teacher and settings.train.cache_teacher
     if objective.needs_teacher:
-        teacher = load(settings.teacher, settings.device, "float32")
-        _check_widths(settings, student, teacher)
+        width = settings_for(resolve(settings.teacher)).dimension
+        _check_widths(settings, student.dimension, width)
+        if not cached:
+            teacher = load(settings.teacher, settings.device, "float32")
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
     optimizer = build_optimizer(pair.model, settings.optimizer)
     order = BatchOrder(
@@ -147,6 +158,7 @@ def _prepare(
         settings.batch.instruction,
         settings.seed,
         settings.batch.augment,
+        fixed=cached,
     )
     steps = settings.train.steps or max(1, int(settings.train.epochs * order.steps_per_epoch))
     state = latest_state(output.state)
@@ -172,6 +184,25 @@ def _prepare(
         validate=_validation(pair, data, settings),
         keep_best=lambda: output.keep_best(pair, settings.train.save_dtype),
         progress=progress,
+        cache=TeacherCache(
+            output.state / "teacher",
+            planned_inputs(order, examples, steps),
+            identify(resolve(settings.teacher)),
+        )
+        if cached
+        else None,
+    )
+
+
+def _taught(
+    training: Training, settings: DistillSettings, reporter: Reporter, stop: StopRequest
+) -> bool:
+    """Fill the teacher's cache, if there is one; return False if a stop was asked for meanwhile."""
+    if training.cache is None:
+        return True
+    reporter.note(f"The teacher reads {len(training.cache):,} distinct inputs, once.")
+    return training.cache.fill(
+        lambda: load(settings.teacher, settings.device, "float32"), reporter, stop
     )
 
 
@@ -186,11 +217,10 @@ def _is_mixed(dtype: str, device: str) -> bool:
     return device == "cuda" and dtype != "float32"
 
 
-def _check_widths(settings: DistillSettings, student: Embedder, teacher: Embedder) -> None:
-    if student.dimension != teacher.dimension and (settings.loss.mse or settings.loss.cosine):
+def _check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
+    if student != teacher and (settings.loss.mse or settings.loss.cosine):
         raise ConfigError(
-            f"The student's embeddings have {student.dimension} dimensions, the teacher's "
-            f"{teacher.dimension}.",
+            f"The student's embeddings have {student} dimensions, the teacher's {teacher}.",
             cause="loss.mse and loss.cosine compare them entry by entry.",
             hint="Set both to 0 and give loss.similarity a weight, which compares scores only.",
         )

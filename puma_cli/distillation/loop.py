@@ -17,10 +17,11 @@ from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
-from puma_cli.distillation.objective import Objective
+from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, save_state
+from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import NumericError
 from puma_cli.interruption import StopRequest
 from puma_cli.progress import Reporter
@@ -38,6 +39,7 @@ class Training:
         validate: returns the student's mean hit@1 [0, 1] on the validation split, or None if
             there is no such split.
         keep_best: called when a validation was the best so far.
+        cache: the teacher's embeddings, filled, or None to ask the teacher at every step.
     """
 
     pair: Pair
@@ -53,6 +55,7 @@ class Training:
     validate: Callable[[], float | None]
     keep_best: Callable[[], None]
     progress: Progress
+    cache: TeacherCache | None = None
 
     def run(self, reporter: Reporter, stop: StopRequest) -> bool:
         """Train to the last step, or until `stop` is set; return whether the end was reached.
@@ -90,7 +93,12 @@ class Training:
             student, teacher = self.pair.embed(
                 collate(batch.queries).to(device),
                 collate(batch.candidates).to(device),
-                with_teacher=self.objective.needs_teacher,
+                with_teacher=self.objective.needs_teacher and self.cache is None,
+            )
+        if self.cache is not None:
+            teacher = Embeddings(
+                self.cache.vectors(batch.queries).to(device),
+                self.cache.vectors(batch.candidates).to(device),
             )
         loss, terms = self.objective(
             student,

@@ -37,7 +37,7 @@ def tiny(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch)
         "batch: {size: 8}\nloss: {cosine: 1.0}\n",
         encoding="utf-8",
     )
-    monkeypatch.setattr(stages, "FULL", Scale(40, 3, 3, str(recipe)))
+    monkeypatch.setattr(stages, "FULL", Scale(40, 3, 3, 200, str(recipe)))
     return DemoSettings(output_dir=tmp_path / "demo", model=str(tiny_checkpoint), keep=2)
 
 

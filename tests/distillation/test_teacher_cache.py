@@ -1,0 +1,199 @@
+"""A cached teacher teaches what the teacher teaches, and survives a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from puma_cli.config.settings import (
+    BatchSettings,
+    DistillSettings,
+    LoraSettings,
+    LossSettings,
+    OptimizerSettings,
+    PruneSettings,
+    TrainSettings,
+)
+from puma_cli.data.batches import BatchOrder
+from puma_cli.data.examples import Examples
+from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.distillation import teacher_cache
+from puma_cli.distillation.distill import distill
+from puma_cli.distillation.teacher_cache import TeacherCache, planned_inputs
+from puma_cli.errors import ConfigError
+from puma_cli.interruption import Stopped, StopRequest
+from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.inputs import Input
+from puma_cli.progress import SILENT, Reporter
+from puma_cli.pruning.prune import prune
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def pruned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pruned") / "cut"
+    prune(PruneSettings(str(tiny_checkpoint), folder, keep=2))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def embedder(tiny_checkpoint: Path) -> Embedder:
+    return load(tiny_checkpoint, "cpu")
+
+
+@pytest.fixture
+def settings(
+    tiny_checkpoint: Path, tiny_scenes: Path, pruned: Path, tmp_path: Path
+) -> DistillSettings:
+    return DistillSettings(
+        student=str(pruned),
+        teacher=str(tiny_checkpoint),
+        data=tiny_scenes,
+        output_dir=tmp_path / "student",
+        loss=LossSettings(mse=0.1, cosine=0.5, similarity=0.2),
+        optimizer=OptimizerSettings(learning_rate=1e-3),
+        batch=BatchSettings(size=8, instruction="first"),
+        train=TrainSettings(steps=12, validate_every=6, validation_limit=2, cache_teacher=True),
+        device="cpu",
+    )
+
+
+class SignalInTeacher(Reporter):
+    """Sends this process Ctrl-C while the teacher reads."""
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        for number, item in enumerate(items):
+            if label == "teacher" and number == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield item
+
+
+def cache_of(
+    folder: Path, data: MbeirFolder, teacher: str = "x"
+) -> tuple[TeacherCache, list[Input]]:
+    queries = data.train_queries("*")
+    order = BatchOrder(queries, 8, "task", 0)
+    examples = Examples(queries, data.union_pool("train"), data.instructions, "first", 0)
+    inputs = planned_inputs(order, examples, 5)
+    return TeacherCache(folder, inputs, teacher), inputs
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_losses_are_those_of_a_teacher_asked_at_every_step(
+    settings: DistillSettings, rank: int, tmp_path: Path
+) -> None:
+    cached = replace(settings, lora=LoraSettings(rank=rank, alpha=8, dropout=0.0))
+    asked = replace(
+        cached,
+        output_dir=tmp_path / "asked",
+        train=replace(settings.train, cache_teacher=False),
+    )
+    logs = []
+    for each in (cached, asked):
+        distill(each)
+        lines = (each.output_dir / "log.jsonl").read_text().splitlines()
+        logs.append([line for line in map(json.loads, lines) if "loss" in line])
+    assert [line["step"] for line in logs[0]] == [1, 10, 12]
+    for ours, theirs in zip(*logs, strict=True):
+        for name in ("loss", "info_nce", "mse", "cosine", "similarity", "gradient_norm"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4), name
+
+
+def test_a_stop_while_the_teacher_reads_changes_nothing(
+    settings: DistillSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_cache, "ROWS", 16)
+    whole = replace(settings, output_dir=tmp_path / "whole")
+    distill(whole)
+    with pytest.raises(Stopped, match="after step 0 of 12"):
+        distill(settings, SignalInTeacher())
+    kept = list((settings.output_dir / "training" / "teacher").iterdir())
+    assert len(kept) == 1
+    assert distill(replace(settings, resume=True)).finished
+    expected, found = (
+        load_file(each.output_dir / "model.safetensors") for each in (whole, settings)
+    )
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert not (settings.output_dir / "training").exists()
+
+
+def test_vectors_are_the_teachers(
+    embedder: Embedder, tiny_scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_cache, "ROWS", 7)
+    cache, inputs = cache_of(tmp_path, MbeirFolder(tiny_scenes))
+    assert len(cache) == len(set(inputs)) == len(inputs)
+    assert cache.fill(lambda: embedder, SILENT, StopRequest())
+    chosen = [inputs[place] for place in (20, 0, 7, 7, 6)]
+    with torch.no_grad():
+        expected = embedder.embed(embedder.collate(chosen))
+    torch.testing.assert_close(cache.vectors(chosen), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_files_that_do_not_fit_are_made_anew(
+    embedder: Embedder, tiny_scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_cache, "ROWS", 16)
+    data = MbeirFolder(tiny_scenes)
+    cache_of(tmp_path, data)[0].fill(lambda: embedder, SILENT, StopRequest())
+
+    def no_teacher() -> Embedder:
+        raise AssertionError("nothing is missing")
+
+    again, inputs = cache_of(tmp_path, data)
+    assert again.fill(no_teacher, SILENT, StopRequest())
+    files = sorted(tmp_path.iterdir())
+    before = {file: file.stat().st_mtime_ns for file in files}
+    files[1].write_bytes(files[1].read_bytes()[:-40])
+    assert cache_of(tmp_path, data)[0].fill(lambda: embedder, SILENT, StopRequest())
+    changed = {file for file in files if file.stat().st_mtime_ns != before[file]}
+    assert changed == {files[1]}
+    other, _ = cache_of(tmp_path, data, teacher="another")
+    with pytest.raises(AssertionError):
+        other.fill(no_teacher, SILENT, StopRequest())
+    assert again.vectors(inputs[:3]).shape == (3, embedder.dimension)
+
+
+def test_a_query_keeps_its_instruction(tiny_scenes: Path) -> None:
+    data = MbeirFolder(tiny_scenes)
+    queries = data.train_queries("*")
+    pool = data.union_pool("train")
+    free, fixed = (
+        Examples(queries, pool, data.instructions, "seeded", 0, fixed=fixed)
+        for fixed in (False, True)
+    )
+    indices = range(40)
+    assert fixed.inputs(indices, 0)[:40] == fixed.inputs(indices, 3)[:40]
+    assert free.inputs(indices, 0)[:40] != free.inputs(indices, 3)[:40]
+    assert len({entry.instruction for entry in fixed.inputs(indices, 0)[:40]}) > 2
+
+
+def test_random_views_cannot_be_kept(settings: DistillSettings) -> None:
+    asked = replace(settings, batch=replace(settings.batch, augment=True))
+    with pytest.raises(ConfigError, match="augment"):
+        distill(asked)
+    assert not settings.output_dir.exists()
+
+
+def test_the_teacher_is_not_loaded_twice(
+    settings: DistillSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counted(model: str | Path, *rest: str) -> Embedder:
+        opened.append(str(model))
+        return load(model, *rest)
+
+    monkeypatch.setattr("puma_cli.distillation.distill.load", counted)
+    distill(settings)
+    assert opened.count(settings.teacher) == 1
