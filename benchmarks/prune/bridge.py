@@ -121,13 +121,14 @@ def fragment(
         each = " | ".join(f"{100 * row.score(METRIC):.1f}" for row in found.rows)
         share = f"{mean / full:.0%}" if full else "-"
         lines.append(f"| {name} | {100 * mean:.1f} | {share} | {each} |")
-    before = "-" if bridge.cosine_before is None else f"{bridge.cosine_before:.3f}"
+    before = "-" if bridge.fit.cosine_before is None else f"{bridge.fit.cosine_before:.3f}"
+    fit = bridge.fit
     lines += [
         "",
-        f"{queries:,} queries, local pools. The bridge was fitted on {bridge.rows:,} inputs of the "
-        f"training split in {seconds:.0f} s; strength {bridge.strength:.1e}, chosen on "
-        f"{bridge.held_out:,} of them, whose mean cosine to the full model's embeddings went from "
-        f"{before} to {bridge.cosine:.3f}.",
+        f"{queries:,} queries, local pools. The bridge was fitted on {fit.rows:,} inputs of the "
+        f"training split in {seconds:.0f} s; strength {fit.strength:.1e}, chosen on "
+        f"{fit.held_out:,} of them, whose mean cosine to the full model's embeddings went from "
+        f"{before} to {fit.cosine:.3f}.",
         "",
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, torch "
         f"{torch.__version__}. `{' '.join(['python benchmarks/prune/bridge.py', *arguments])}`",

@@ -146,7 +146,7 @@ def _outcome(result: PruneResult, settings: PruneSettings) -> Outcome:
         **plan.summary(),
         "verified": result.verified,
         "parity": to_plain(parity),
-        "bridge": bridge.summary() if bridge else None,
+        "bridge": to_plain(bridge.fit) if bridge else None,
     }
     lines = [*plan.notes, *_casts(plan)]
     if parity is not None:
@@ -160,8 +160,8 @@ def _outcome(result: PruneResult, settings: PruneSettings) -> Outcome:
         lines.append("Checked: every weight has its place. Not compared with the parent.")
     if bridge is not None:
         lines.append(
-            f"Bridge: mean cosine {bridge.cosine:.3f} to the parent's vectors on "
-            f"{bridge.held_out:,} held-out inputs."
+            f"Bridge: mean cosine {bridge.fit.cosine:.3f} to the parent's vectors on "
+            f"{bridge.fit.held_out:,} held-out inputs."
         )
     if result.folder is None:
         lines.append("Dry run: nothing was written.")

@@ -20,7 +20,7 @@ from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
 from puma_cli.processes import ALONE, Processes, join
 from puma_cli.profiling.bridges.bridge import HELD_OUT, Bridge, fit_bridges
-from puma_cli.profiling.bridges.bridge_file import describe_fit, write_bridges
+from puma_cli.profiling.bridges.bridge_file import write_bridges
 from puma_cli.profiling.bridges.training_rows import bridge_rows
 from puma_cli.profiling.cost.depth_cost import costs_by_depth, count_parameters, index_bytes
 from puma_cli.profiling.cost.flops import count_flops, count_sizes
@@ -180,9 +180,7 @@ def profile_embedder(
         ),
         readout=readout.tasks,
         retention=retention_curves(readout.hits, settings.seed),
-        bridges={
-            name: tuple(describe_fit(bridge) for bridge in found) for name, found in bridges.items()
-        },
+        bridges={name: tuple(bridge.fit for bridge in found) for name, found in bridges.items()},
         similarity=readout.similarity,
         choice=choice,
     )

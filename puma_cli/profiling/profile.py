@@ -10,7 +10,7 @@ from puma_cli.checkpoint.layout import PROFILE
 from puma_cli.checkpoint.output_folder import write_json
 from puma_cli.checkpoint.provenance import to_plain
 from puma_cli.errors import CheckpointError
-from puma_cli.profiling.bridges.bridge_file import BridgeFit
+from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
 from puma_cli.profiling.recommendation.choice import Choice
 from puma_cli.profiling.records import build

@@ -57,10 +57,11 @@ def _summary(name: str, plan: PrunePlan, bridge: Bridge | None) -> str:
     )
     if bridge is None:
         return f"{text} Retrieval with it is weak until it is trained with `puma distill`."
+    fit = bridge.fit
     return (
         f"{text}\n\nA linear head, `bridge.safetensors`, leads its vectors into the parent's own "
-        f"space. It was fitted in closed form on {bridge.rows:,} inputs; on held-out ones the mean "
-        f"cosine to the parent's vectors is {bridge.cosine:.3f}. `puma` applies it; plain "
+        f"space. It was fitted in closed form on {fit.rows:,} inputs; on held-out ones the mean "
+        f"cosine to the parent's vectors is {fit.cosine:.3f}. `puma` applies it; plain "
         "`AutoModel` gives the vectors before it."
     )
 
@@ -79,11 +80,11 @@ def _facts(
     ]
     if parity is not None:
         facts.append(("compared with the parent", f"{parity.verdict}, {parity.reference}"))
-    if bridge is not None and bridge.cosine_before is not None:
+    if bridge is not None and bridge.fit.cosine_before is not None:
         facts.append(
             (
                 "mean cosine to the parent's vectors",
-                f"{bridge.cosine_before:.3f}, with the head {bridge.cosine:.3f}",
+                f"{bridge.fit.cosine_before:.3f}, with the head {bridge.fit.cosine:.3f}",
             )
         )
     return facts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, check_space, new_folder
-from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
+from puma_cli.checkpoint.provenance import Parent, describe, to_plain, write_provenance
 from puma_cli.checkpoint.source import Source, open_source
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import PruneSettings
@@ -108,7 +108,7 @@ def prune(settings: PruneSettings, reporter: Reporter = SILENT) -> PruneResult:
             **plan.summary(),
             "verified": verified,
             "parity": asdict(parity) if parity else None,
-            "bridge": bridge.summary() if bridge else None,
+            "bridge": to_plain(bridge.fit) if bridge else None,
         }
         write_provenance(
             folder, describe("prune", settings, parents, kept_layers=plan.kept, results=results)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from puma_cli.profiling.bridges.bridge_file import BridgeFit
+from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.profile import PLAIN, LayerProfile
 from puma_cli.report.depth_table import BRIDGED, UNKNOWN
 from puma_cli.report.grouped_table import Group, grouped_table

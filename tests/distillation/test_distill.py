@@ -17,13 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from puma_cli.config.settings import (
-    BatchSettings,
     DistillSettings,
     FreshSettings,
     LoraSettings,
     LossSettings,
     OptimizerSettings,
-    PruneSettings,
     TrainSettings,
 )
 from puma_cli.distillation import state
@@ -35,33 +33,8 @@ from puma_cli.models.fresh import build_fresh
 from puma_cli.models.head_file import BRIDGE
 from puma_cli.models.usage import usage_of
 from puma_cli.progress import Reporter
-from puma_cli.pruning.prune import prune
 from tests.headed import add_head
 from tests.stock_loaders import check_cards
-
-
-@pytest.fixture(scope="module")
-def pruned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pruned") / "cut"
-    prune(PruneSettings(str(tiny_checkpoint), folder, keep=2))
-    return folder
-
-
-@pytest.fixture
-def settings(
-    tiny_checkpoint: Path, tiny_scenes: Path, pruned: Path, tmp_path: Path
-) -> DistillSettings:
-    return DistillSettings(
-        student=str(pruned),
-        teacher=str(tiny_checkpoint),
-        data=tiny_scenes,
-        output_dir=tmp_path / "student",
-        loss=LossSettings(contrastive="mac", mse=0.1, cosine=0.5, similarity=0.2),
-        optimizer=OptimizerSettings(learning_rate=1e-3),
-        batch=BatchSettings(size=8),
-        train=TrainSettings(steps=6, validate_every=3, validation_limit=2),
-        device="cpu",
-    )
 
 
 class SignalAt(Reporter):

@@ -15,13 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from puma_cli.config.settings import (
-    BatchSettings,
     DistillSettings,
     LoraSettings,
-    LossSettings,
-    OptimizerSettings,
-    PruneSettings,
-    TrainSettings,
 )
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
@@ -34,16 +29,8 @@ from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
 from puma_cli.progress import SILENT, Reporter
-from puma_cli.pruning.prune import prune
 
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def pruned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pruned") / "cut"
-    prune(PruneSettings(str(tiny_checkpoint), folder, keep=2))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +39,12 @@ def embedder(tiny_checkpoint: Path) -> Embedder:
 
 
 @pytest.fixture
-def settings(
-    tiny_checkpoint: Path, tiny_scenes: Path, pruned: Path, tmp_path: Path
-) -> DistillSettings:
-    return DistillSettings(
-        student=str(pruned),
-        teacher=str(tiny_checkpoint),
-        data=tiny_scenes,
-        output_dir=tmp_path / "student",
-        loss=LossSettings(mse=0.1, cosine=0.5, similarity=0.2),
-        optimizer=OptimizerSettings(learning_rate=1e-3),
-        batch=BatchSettings(size=8, instruction="first"),
-        train=TrainSettings(steps=12, validate_every=6, validation_limit=2, cache_teacher=True),
-        device="cpu",
+def settings(settings: DistillSettings) -> DistillSettings:
+    return replace(
+        settings,
+        loss=replace(settings.loss, contrastive="info_nce"),
+        batch=replace(settings.batch, instruction="first"),
+        train=replace(settings.train, steps=12, validate_every=6, cache_teacher=True),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from puma_cli.profiling.bridges.bridge_file import BridgeFit
+from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
 from puma_cli.profiling.profile import LayerProfile, Measurement, TaskReadout, mean_curve
 from puma_cli.profiling.recommendation.choice import choose
@@ -153,7 +153,7 @@ def _retention(curve: tuple[float, ...]) -> Retention:
 
 def _fit(k: int) -> BridgeFit:
     return BridgeFit(
-        k=k,
+        kept=tuple(range(k)),
         strength=0.01,
         scale=1.1,
         rows=8000,

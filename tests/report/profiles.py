@@ -43,7 +43,10 @@ def deep(depth: int, full: float = 0.8) -> LayerProfile:
         costs=tuple(
             replace(cost, k=k, parameters=parts.at(k), measured=k == 1) for k in range(1, depth + 1)
         ),
-        bridges={name: tuple(replace(fit, k=k) for k in range(1, depth)) for name in made.bridges},
+        bridges={
+            name: tuple(replace(fit, kept=tuple(range(k))) for k in range(1, depth))
+            for name in made.bridges
+        },
         similarity=tuple(
             similarity(entry.side, entry.modality, depth=depth, place=entry.place)
             for entry in made.similarity

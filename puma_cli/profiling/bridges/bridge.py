@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,28 +29,23 @@ BUDGET = 8 << 30
 HELD_OUT = 0.1
 
 
-@dataclass(frozen=True, eq=False)
-class Bridge:
-    """A fitted head and how good it is.
+@dataclass(frozen=True)
+class BridgeFit:
+    """How a bridge was fitted, and how well it fits.
 
     Args:
-        weight: float32 (D, D_t).
-        bias: float32 (D_t,).
-        kept: the parent's decoder layers that the cut model has.
+        kept: the decoder layers that stay, ascending.
         strength: the ridge penalty, relative to the mean eigenvalue of the inputs' covariance.
-        scale: what the fitted map is multiplied by, in `weight` and `bias` already, so that the
-            root mean square length of its vectors is that of the parent's.
+        scale: what the fitted map is multiplied by, so that the root mean square length of its
+            vectors is that of the full model's.
         rows: inputs that the map was fitted on, the held-out ones included at the end.
         held_out: inputs that chose the strength; what follows was measured on them, with the map
             of the others.
-        cosine: mean cosine of the mapped vectors to the parent's.
-        cosine_before: mean cosine of the cut model's own vectors to the parent's, or None if they
-            are of another length.
-        error: mean squared distance of the mapped vectors to the parent's unit vectors.
+        cosine: mean cosine of the mapped vectors to the full model's.
+        cosine_before: mean cosine of the cut's own vectors to them, or None where lengths differ.
+        error: mean squared distance of the mapped vectors to the full model's unit vectors.
     """
 
-    weight: Tensor
-    bias: Tensor
     kept: tuple[int, ...]
     strength: float
     scale: float
@@ -61,13 +55,25 @@ class Bridge:
     cosine_before: float | None
     error: float
 
-    def summary(self) -> dict[str, Any]:
-        """Return everything but the map itself, as plain values."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in vars(self).items()
-            if not isinstance(value, Tensor)
-        }
+    @property
+    def k(self) -> int:
+        """The number of layers that stay."""
+        return len(self.kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Bridge:
+    """A fitted head: x -> x @ weight + bias.
+
+    Args:
+        weight: float32 (D, D_t), the scale in it already.
+        bias: float32 (D_t,), likewise.
+        fit: how it came about.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    fit: BridgeFit
 
 
 def fit_bridges(
@@ -195,14 +201,16 @@ def _solve(cut: Cut, fit: Moments, x: Tensor, y: Tensor, square_length: float) -
     return Bridge(
         weight=(scale * final.weight).float(),
         bias=(scale * final.bias).float(),
-        kept=tuple(cut),
-        strength=strength,
-        scale=scale,
-        rows=fit.rows,
-        held_out=len(x),
-        cosine=cosine,
-        cosine_before=before,
-        error=error,
+        fit=BridgeFit(
+            kept=tuple(cut),
+            strength=strength,
+            scale=scale,
+            rows=fit.rows,
+            held_out=len(x),
+            cosine=cosine,
+            cosine_before=before,
+            error=error,
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,43 +10,12 @@ import torch
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.layers import are_first, are_first_and_last
 from puma_cli.errors import CheckpointError, ConfigError
-from puma_cli.profiling.bridges.bridge import Bridge
+from puma_cli.profiling.bridges.bridge import Bridge, BridgeFit
 
 BRIDGES = "bridges.safetensors"
 
 # Of wide models only the recommended cut's maps are written beyond this size.
 WRITTEN_BYTES = 1 << 30
-
-
-@dataclass(frozen=True)
-class BridgeFit:
-    """How well a bridge fits, without its map.
-
-    Args:
-        k: decoder layers that stay.
-        strength: the ridge penalty, relative to the mean eigenvalue of the inputs' covariance.
-        scale: what the fitted map is multiplied by.
-        rows: inputs it was fitted on.
-        held_out: inputs that chose the strength, and on which the rest was measured.
-        cosine: mean cosine of the mapped vectors to the full model's.
-        cosine_before: mean cosine of the cut's own vectors to them, or None where lengths differ.
-        error: mean squared distance of the mapped vectors to the full model's unit vectors.
-    """
-
-    k: int
-    strength: float
-    scale: float
-    rows: int
-    held_out: int
-    cosine: float
-    cosine_before: float | None
-    error: float
-
-
-def describe_fit(bridge: Bridge) -> BridgeFit:
-    """Return what a profile says of a bridge."""
-    values = bridge.summary()
-    return BridgeFit(k=len(values.pop("kept")), **values)
 
 
 def write_bridges(
@@ -66,7 +34,7 @@ def write_bridges(
     size = sum(bridge.weight.nbytes + bridge.bias.nbytes for _, bridge in everything)
     tensors = {}
     for name, bridge in everything:
-        k = len(bridge.kept)
+        k = bridge.fit.k
         if size <= WRITTEN_BYTES or k == recommended:
             tensors[f"{name}.{k}.weight"] = bridge.weight.contiguous()
             tensors[f"{name}.{k}.bias"] = bridge.bias.contiguous()
@@ -119,15 +87,4 @@ def read_bridge(
             cause=str(error),
             hint="Fit one on data: --bridge --data D, or run `puma analyze` again.",
         ) from error
-    return Bridge(
-        weight=weight,
-        bias=bias,
-        kept=tuple(kept),
-        strength=fit.strength,
-        scale=fit.scale,
-        rows=fit.rows,
-        held_out=fit.held_out,
-        cosine=fit.cosine,
-        cosine_before=fit.cosine_before,
-        error=fit.error,
-    )
+    return Bridge(weight, bias, fit)

@@ -57,7 +57,7 @@ class Reader:
         device = embedder.device
         self._maps = {
             name: (
-                torch.tensor([len(bridge.kept) for bridge in found], device=device),
+                torch.tensor([bridge.fit.k for bridge in found], device=device),
                 torch.stack([bridge.weight for bridge in found]).to(device),
                 torch.stack([bridge.bias for bridge in found]).to(device),
             )

@@ -106,8 +106,8 @@ def test_bridges_score_like_the_cut_with_that_head(
     reading: str,
     k: int,
 ) -> None:
-    bridge = next(found for found in bridges[reading] if len(found.kept) == k)
-    scores = really_cut(embedder, tiny_scenes, bridge.kept, bridge)
+    bridge = next(found for found in bridges[reading] if found.fit.k == k)
+    scores = really_cut(embedder, tiny_scenes, bridge.fit.kept, bridge)
     same_scores(readout, reading, k, scores)
 
 
@@ -188,16 +188,16 @@ def test_bridges_fitted_in_blocks_are_those_of_one_pass(
 ) -> None:
     fit, judged = bridge_rows(MbeirFolder(tiny_scenes), 200, 0.2, 0)
     together = [*bridges["bridged"], *bridges["keep_last_bridged"]]
-    cuts = [bridge.kept for bridge in together]
+    cuts = [bridge.fit.kept for bridge in together]
     one = moments_bytes(embedder.width, embedder.dimension)
     # Room for four of five cuts: two passes, of three and two.
     assert passes_needed(5, embedder.width, embedder.dimension, 4 * one) == 2
     assert block_size(5, embedder.width, embedder.dimension, 4 * one) == 3
     found = list(fit_bridges(embedder, cuts, fit, judged, batch_size=64, budget=4 * one))
-    assert [bridge.kept for bridge in found] == cuts
+    assert [bridge.fit.kept for bridge in found] == cuts
     for ours, theirs in zip(found, together, strict=True):
         assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
-        assert ours.summary() == theirs.summary()
+        assert ours.fit == theirs.fit
 
 
 def test_without_bridges_keep_last_and_tokens(embedder: Embedder, sample: Sample) -> None:

@@ -1,0 +1,41 @@
+"""A tiny cut and the settings that train it, for every test of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from puma_cli.config.settings import (
+    BatchSettings,
+    DistillSettings,
+    LossSettings,
+    OptimizerSettings,
+    PruneSettings,
+    TrainSettings,
+)
+from puma_cli.pruning.prune import prune
+
+
+@pytest.fixture(scope="module")
+def pruned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pruned") / "cut"
+    prune(PruneSettings(str(tiny_checkpoint), folder, keep=2))
+    return folder
+
+
+@pytest.fixture
+def settings(
+    tiny_checkpoint: Path, tiny_scenes: Path, pruned: Path, tmp_path: Path
+) -> DistillSettings:
+    return DistillSettings(
+        student=str(pruned),
+        teacher=str(tiny_checkpoint),
+        data=tiny_scenes,
+        output_dir=tmp_path / "student",
+        loss=LossSettings(contrastive="mac", mse=0.1, cosine=0.5, similarity=0.2),
+        optimizer=OptimizerSettings(learning_rate=1e-3),
+        batch=BatchSettings(size=8),
+        train=TrainSettings(steps=6, validate_every=3, validation_limit=2),
+        device="cpu",
+    )
