@@ -1,27 +1,22 @@
 """Ctrl-C and SIGTERM in a real process: the right exit code, and nothing half-written."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from puma_cli.cli.app import run
+from puma_cli.progress import Reporter
+
 PATIENCE = 60.0  # seconds
-
-
-def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    """Start a process as a user's shell does."""
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A runner in the background hands on a SIGINT that is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize(
@@ -32,7 +27,14 @@ def test_a_signal_leaves_nothing_behind(
     number: signal.Signals, code: int, word: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "puma_cli", "data", "scenes", "-o", "scenes"]
-    process = start(command, tmp_path)
+    # A runner in the background hands on a SIGINT that is ignored; a user's shell does not.
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until = time.monotonic() + PATIENCE
     # The draft beside the final name shows that writing has begun.
     while not any(tmp_path.iterdir()) and time.monotonic() < until:
@@ -45,21 +47,39 @@ def test_a_signal_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+class SignalAmongCandidates(Reporter):
+    """Sends this process a signal when the first of the other candidates pass."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.notes = number, list[str]()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+        for place, item in enumerate(items):
+            if label == "other candidates" and place == 0:
+                os.kill(os.getpid(), self.number)
+            yield item
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_analysis_keeps_what_it_measured(
-    number: signal.Signals, code: int, tiny_checkpoint: Path, tiny_scenes: Path, tmp_path: Path
+    number: signal.Signals,
+    code: int,
+    tiny_checkpoint: Path,
+    tiny_scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = [sys.executable, "-m", "puma_cli", "analyze", str(tiny_checkpoint)]
-    command += ["--data", str(tiny_scenes), "--batch-size", "1", "--bridge-rows", "0", "-o", "p"]
-    process = start(command, tmp_path)
-    assert process.stderr is not None
-    talk = ""
-    while "other candidates" not in talk and process.poll() is None:
-        talk += process.stderr.readline()
-    process.send_signal(number)
-    _, rest = process.communicate(timeout=PATIENCE)
-    assert process.returncode == code, talk + rest
-    assert "Stopped early" in rest and "Traceback" not in rest
+    monkeypatch.chdir(tmp_path)
+    reporter = SignalAmongCandidates(number)
+    monkeypatch.setattr("puma_cli.cli.session.choose_reporter", lambda quiet: reporter)
+    command = ["analyze", str(tiny_checkpoint), "--data", str(tiny_scenes), "-o", "p"]
+    assert run([*command, "--batch-size", "1", "--bridge-rows", "0"]) == code
+    assert any(note.startswith("Stopped early") for note in reporter.notes)
+    assert "PARTIAL, stopped early" in capsys.readouterr().out
     profile = json.loads((tmp_path / "p" / "profile.json").read_text())
     assert profile["measured"]["stopped"] and profile["measured"]["partial"]
     assert [path.name for path in tmp_path.iterdir()] == ["p"]

@@ -23,7 +23,7 @@ def analysis(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], N
     """Put a stand-in in the place of the library's `analyze`."""
 
     def replace(action: Callable[[], Any]) -> None:
-        monkeypatch.setitem(vars(puma_cli), "analyze", lambda settings, reporter: action())
+        monkeypatch.setitem(vars(puma_cli), "analyze", lambda *given: action())
 
     return replace
 

@@ -99,7 +99,8 @@ def test_what_a_stop_leaves_is_scored_as_a_sample_of_its_own(
 def test_a_later_stop_keeps_every_query(
     embedder: Embedder, sample: Sample, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rounds = draw_rounds(sample, passes.ROUND_BATCHES * BATCH, np.random.default_rng(0))
+    monkeypatch.setattr(passes, "ROUND_BATCHES", 1)
+    rounds = draw_rounds(sample, BATCH, np.random.default_rng(0))
     held = sum(-(-len(part) // BATCH) for both in rounds for part in both)
     found = stopped_after(embedder, sample, held + 2, monkeypatch)
     assert [len(task.queries) for task in found.sample.tasks] == [
