@@ -52,7 +52,7 @@ class Scale:
 
 
 # For a small model few rows are plenty, and the demo is to take minutes.
-FULL = Scale(2_000, 60, 200, 2_000, "demo")
+FULL = Scale(4_000, 60, 200, 2_000, "demo")
 FAST = Scale(600, 20, 60, 1_000, "demo-fast")
 
 
