@@ -52,8 +52,8 @@ class Scale:
 
 
 # For a small model few rows are plenty, and the demo is to take minutes.
-FULL = Scale(4_000, 60, 200, 2_000, "demo")
-FAST = Scale(600, 20, 60, 1_000, "demo-fast")
+FULL = Scale(10_000, 60, 200, 2_000, "demo")
+FAST = Scale(2_000, 20, 60, 1_000, "demo-fast")
 
 
 @dataclass(frozen=True)
