@@ -76,10 +76,10 @@ class Examples:
         queries = [self.queries[index] for index in indices]
         candidates = [self._positive(query, epoch) for query in queries]
         modalities = [MODALITIES.index(candidate.modality) for candidate in candidates]
-        inputs = self.inputs(indices, epoch)
+        asked, answers = self._seen(queries, candidates, epoch)
         return ContrastiveBatch(
-            queries=inputs[: len(queries)],
-            candidates=inputs[len(queries) :],
+            queries=asked,
+            candidates=answers,
             candidate_modality=torch.tensor(modalities),
             excluded=torch.tensor(_excluded(queries, candidates)),
         )
@@ -87,15 +87,22 @@ class Examples:
     def inputs(self, indices: Sequence[int], epoch: int) -> list[Input]:
         """Return what a model sees of the batch: its queries (B), then their positives (B)."""
         queries = [self.queries[index] for index in indices]
+        candidates = [self._positive(query, epoch) for query in queries]
+        asked, answers = self._seen(queries, candidates, epoch)
+        return asked + answers
+
+    def _seen(
+        self, queries: Sequence[Query], candidates: Sequence[Candidate], epoch: int
+    ) -> tuple[list[Input], list[Input]]:
         asked = [
             self._viewed(query.to_input(self._prompt(query, epoch)), f"{epoch}/{query.qid}/q")
             for query in queries
         ]
         answers = [
-            self._viewed(self._positive(query, epoch).to_input(), f"{epoch}/{query.qid}/c")
-            for query in queries
+            self._viewed(candidate.to_input(), f"{epoch}/{query.qid}/c")
+            for query, candidate in zip(queries, candidates, strict=True)
         ]
-        return asked + answers
+        return asked, answers
 
     def _prompt(self, query: Query, epoch: int) -> str | None:
         seed = f"{self._seed}" if self._fixed else f"{self._seed}.{epoch}"

@@ -17,7 +17,7 @@ from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.evaluation.encode import out_of_memory_explained
 from puma_cli.interruption import StopRequest
-from puma_cli.models.embedder import Embedder, plan_batches
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.progress import Reporter
@@ -56,14 +56,15 @@ class TeacherCache:
 
         Args:
             load: opens the teacher; it is not called if nothing is missing.
-            stop: asked for after each file.
+            stop: asked for before each file.
 
         Raises:
             DataError: an input cannot be read.
             DeviceError: the device runs out of memory.
             OutputError: the disk is full or refuses.
         """
-        missing = [number for number in range(self._count()) if self._read(number) is None]
+        parts = {number: self._read(number) for number in range(self._count())}
+        missing = [number for number, part in parts.items() if part is None]
         if missing:
             teacher = load()
             with evaluation_mode(teacher.model), out_of_memory_explained(BATCH):
@@ -71,8 +72,8 @@ class TeacherCache:
                     if stop:
                         return False
                     self._write(number, self._compute(teacher, number))
-        found = [self._read(number) for number in range(self._count())]
-        self._parts = [part for part in found if part is not None]
+                    parts[number] = self._read(number)
+        self._parts = [part for part in parts.values() if part is not None]
         return True
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
@@ -100,8 +101,7 @@ class TeacherCache:
     def _compute(self, teacher: Embedder, number: int) -> Tensor:
         rows = self._rows(number)
         out = torch.empty(len(rows), teacher.dimension)
-        for places in plan_batches(rows, BATCH):
-            batch = teacher.collate([rows[place] for place in places]).to(teacher.device)
+        for places, batch in teacher.batches(rows, BATCH):
             out[places] = teacher.embed(batch).float().cpu()
         return out
 

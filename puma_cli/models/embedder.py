@@ -27,6 +27,7 @@ from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quiet import quiet_transformers
+from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
 
@@ -181,9 +182,13 @@ class Embedder:
         batch_size: int = 128,
         reporter: Reporter = SILENT,
         label: str = "encode",
+        processes: Processes = ALONE,
     ) -> Iterator[tuple[list[int], Batch]]:
-        """Yield `inputs` as batches on the model's device, each with the places of its inputs."""
-        plan = plan_batches(inputs, batch_size)
+        """Yield `inputs` as batches on the model's device, each with the places of its inputs.
+
+        Of several processes, each gets its share of the batches.
+        """
+        plan = processes.share(plan_batches(inputs, batch_size))
         for chosen in reporter.track(plan, label, total=len(plan)):
             yield chosen, self.collate([inputs[index] for index in chosen]).to(self.device)
 

@@ -34,7 +34,7 @@ from puma_cli.profiling.profile import (
 from puma_cli.profiling.recommendation.choice import choose
 from puma_cli.profiling.retrieval.readout import read_out_depths
 from puma_cli.profiling.retrieval.retention import retention_curves
-from puma_cli.profiling.sampling import Sample, sample_for
+from puma_cli.profiling.sampling import sample_for
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.profile_page import write_profile_page
 
@@ -67,6 +67,9 @@ def analyze(
     """
     check_settings(settings)
     processes = join(settings.device)
+    if processes.is_main:
+        # Before a model is fetched for nothing.
+        check_free(settings.output_dir, settings.overwrite)
     data = MbeirFolder(settings.data)
     model = resolve(settings.model, reporter)
 
@@ -76,7 +79,6 @@ def analyze(
 
     if not processes.is_main:
         return replace(measure()[0], folder=settings.output_dir)
-    check_free(settings.output_dir, settings.overwrite)
     with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
             Parent("model", settings.model, identify(model, settings.full_hash)),
@@ -140,15 +142,15 @@ def profile_embedder(
     scored = readout.sample
     if scored is not sample:
         reporter.note(
-            f"Stopped early: {_queries(scored):,} of {_queries(sample):,} queries are scored, "
-            f"against {_candidates(scored):,} of {_candidates(sample):,} candidates."
+            f"Stopped early: {scored.query_count:,} of {sample.query_count:,} queries are scored, "
+            f"against {scored.candidate_count:,} of {sample.candidate_count:,} candidates."
         )
     queries, candidates = (
         _lengths(embedder, inputs) for inputs in (sample.queries, sample.candidates)
     )
     choice = choose(
         mean_curve(readout.tasks, METRIC),
-        queries=sum(task.queries for task in readout.tasks),
+        queries=scored.query_count,
         retention=settings.retention,
         metric=METRIC,
         bridged=mean_curve(readout.tasks, METRIC, "bridged") if "bridged" in bridges else None,
@@ -216,14 +218,6 @@ def _bridges(
         processes=processes,
     )
     return {name: [next(found) for _ in group] for name, group in cuts.items()}
-
-
-def _queries(sample: Sample) -> int:
-    return sum(len(task.queries) for task in sample.tasks)
-
-
-def _candidates(sample: Sample) -> int:
-    return len({place for task in sample.tasks for place in task.candidates})
 
 
 def _lengths(embedder: Embedder, inputs: Sequence[Input]) -> tuple[list[int], list[int]]:

@@ -84,7 +84,7 @@ def plan_analysis(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> Ana
     return AnalyzePlan(
         depth=depth,
         width=width,
-        queries=sum(len(task.queries) for task in sample.tasks),
+        queries=sample.query_count,
         candidates=len(sample.candidates),
         training_rows=settings.bridge_rows if bridged else 0,
         passes=passes,

@@ -67,6 +67,16 @@ class Sample:
     positives: int
     partial: bool
 
+    @property
+    def query_count(self) -> int:
+        """Queries over all tasks; one that two tasks ask counts twice."""
+        return sum(len(task.queries) for task in self.tasks)
+
+    @property
+    def candidate_count(self) -> int:
+        """Distinct candidates that some task's pool holds."""
+        return len({place for task in self.tasks for place in task.candidates})
+
     def only(self, queries: Container[int], candidates: Container[int]) -> Sample:
         """Return the sample with the tasks cut down to these places; the inputs keep theirs."""
         tasks = (task.only(queries, candidates) for task in self.tasks)

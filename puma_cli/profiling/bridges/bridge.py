@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from puma_cli.config.layers import are_first, are_first_and_last
 from puma_cli.evaluation.encode import out_of_memory_explained
-from puma_cli.models.embedder import Embedder, plan_batches
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch
@@ -169,11 +169,9 @@ def _fit_block(
     held = len(judged)
     x, y = torch.zeros(len(cuts), held, width), torch.zeros(held, outputs)
     square_length = torch.zeros((), dtype=torch.float64)
-    inputs = [*judged, *fitted]
-    plan = processes.share(plan_batches(inputs, batch_size))
     with evaluation_mode(embedder.model), out_of_memory_explained(batch_size, "--device cpu"):
-        for places in reporter.track(plan, label, total=len(plan)):
-            batch = embedder.collate([inputs[place] for place in places]).to(embedder.device)
+        batches = embedder.batches([*judged, *fitted], batch_size, reporter, label, processes)
+        for places, batch in batches:
             states, full = (found.float().cpu() for found in read_cuts(embedder, cuts, batch))
             square_length += full.double().square().sum()
             target = normalize(full, dim=-1)
