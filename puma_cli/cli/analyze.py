@@ -59,13 +59,20 @@ def analyze(
             help="Also measure similarity at other tokens, and CKA.  [default: tokens]",
         ),
     ] = None,
-    retention: Annotated[
+    target_retention: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Share of the full model's score at which a cut needs no training.  "
-            "[default: 0.9]",
+            help="Share of the full model's score that the trained cut is to keep, such as 0.97.",
         ),
+    ] = None,
+    max_parameters: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Most parameters of the cut, such as 4B or 350M."),
+    ] = None,
+    max_latency: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Most milliseconds of the cut for one query alone."),
     ] = None,
     batch_size: options.BatchSize = None,
     device: options.Device = None,
@@ -137,7 +144,8 @@ def _outcome(profile: LayerProfile, folder: Path) -> Outcome:
     from puma_cli.checkpoint.provenance import to_plain
     from puma_cli.report.profile_page import DEPTH_HEADERS, depth_rows, prune_command
 
-    k = profile.recommended
+    choice = profile.choice
+    k = choice.k
     partial = ": PARTIAL, a limited number of queries" if profile.partial else ""
     if profile.measured.stopped:
         partial = ": PARTIAL, stopped early"
@@ -152,6 +160,8 @@ def _outcome(profile: LayerProfile, folder: Path) -> Outcome:
                 strong=(k - 1,),
             ),
             f"Recommended: keep {k} of {profile.depth} layers. {profile.reason}",
+            *([f"Runner-up: {choice.runner_up_reason}"] if choice.runner_up is not None else []),
+            *([] if profile.prediction is None else profile.prediction.outside),
             f"Report: {folder / 'report.html'}",
         ),
         next_command=prune_command(profile, str(folder)),

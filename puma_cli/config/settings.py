@@ -27,8 +27,10 @@ class AnalyzeSettings:
         tokens: also measure similarity at tokens besides the embed token, and CKA.
         seed: seed of everything that is drawn.
         dry_run: say what the analysis would take, and run nothing.
-        retention: share of the full model's score (0 to 1] at which a cut needs no training; the
-            profile names the smallest such depth, and recommends it unless the knee is cheaper.
+        target_retention: share of the full model's score (0 to 1] that the trained cut is to keep;
+            without it and the next two, the knee of the read-out is recommended.
+        max_parameters: most parameters of the recommended cut, such as `4B`.
+        max_latency: most milliseconds that it takes for one query alone (> 0).
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
@@ -43,7 +45,9 @@ class AnalyzeSettings:
     bridge_rows: int = 8_000
     keep_last: bool = True
     tokens: bool = True
-    retention: float = 0.9
+    target_retention: float | None = None
+    max_parameters: str | None = None
+    max_latency: float | None = None
     batch_size: int = 128
     device: str = "auto"
     dtype: str = "auto"
@@ -262,6 +266,8 @@ class TrainSettings:
         cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,
             and keep them on disk while training: the teacher then costs what the distinct inputs
             cost, whatever the epochs, and leaves the memory. A query keeps its instruction.
+        cache_dir: folder that these embeddings stay in, for other trainings with the same teacher;
+            by default they go when the training ends.
         save_dtype: dtype of the written weights: `float32`, `float16`, `bfloat16` or `auto`.
     """
 
@@ -272,6 +278,7 @@ class TrainSettings:
     freeze_vision: bool = True
     train_embeddings: bool = False
     cache_teacher: bool = False
+    cache_dir: str = ""
     save_dtype: str = "auto"
 
 

@@ -17,6 +17,7 @@ from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Query
+from puma_cli.distillation.checks import check_training, check_widths, is_mixed
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.optimizer import build_optimizer
@@ -67,23 +68,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     """
     check_settings(settings)
     objective = Objective(settings.loss)
-    if objective.needs_teacher and settings.teacher == NO_TEACHER:
-        raise ConfigError(
-            "The loss compares with a teacher, but the teacher is 'none'.",
-            hint="Give --teacher MODEL, or set loss.mse, loss.cosine and loss.similarity to 0.",
-        )
-    if settings.teacher != NO_TEACHER and not objective.needs_teacher:
-        raise ConfigError(
-            f"The teacher {settings.teacher!r} has no part in the loss.",
-            cause="The weights loss.mse, loss.cosine and loss.similarity are 0.",
-            hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
-        )
-    if settings.train.cache_teacher and settings.batch.augment:
-        raise ConfigError(
-            "train.cache_teacher and batch.augment are both set.",
-            cause="No random view is seen twice, so there is nothing to keep.",
-            hint="Leave one of the two out.",
-        )
+    check_training(settings)
     data = MbeirFolder(settings.data)
     queries = data.train_queries(settings.tasks)
     output = TrainingFolder(settings.output_dir)
@@ -124,7 +109,7 @@ def _prepare(
     from accelerate.utils import set_seed
 
     device = choose_device(settings.device)
-    mixed = _is_mixed(settings.dtype, device.type)
+    mixed = is_mixed(settings.dtype, device.type)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no")
     if accelerator.num_processes > 1:
         raise ConfigError(
@@ -139,7 +124,7 @@ def _prepare(
     cached = objective.needs_teacher and settings.train.cache_teacher
     if objective.needs_teacher:
         width = settings_for(resolve(settings.teacher)).dimension
-        _check_widths(settings, student.dimension, width)
+        check_widths(settings, student.dimension, width)
         if not cached:
             teacher = load(settings.teacher, settings.device, "float32")
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
@@ -185,7 +170,7 @@ def _prepare(
         keep_best=lambda: output.keep_best(pair, settings.train.save_dtype),
         progress=progress,
         cache=TeacherCache(
-            output.state / "teacher",
+            Path(settings.train.cache_dir or output.state / "teacher"),
             planned_inputs(order, examples, steps),
             identify(resolve(settings.teacher)),
         )
@@ -204,26 +189,6 @@ def _taught(
     return training.cache.fill(
         lambda: load(settings.teacher, settings.device, "float32"), reporter, stop
     )
-
-
-def _is_mixed(dtype: str, device: str) -> bool:
-    """Tell whether to train under bfloat16 autocast; weights are float32 in either case."""
-    if dtype == "float16" or (dtype == "bfloat16" and device != "cuda"):
-        raise ConfigError(
-            f"Training with --dtype {dtype} on {device} is not possible.",
-            cause="Weights are trained in float32, on CUDA under bfloat16 autocast if you like.",
-            hint="Use --dtype auto or float32; train.save_dtype says what is written.",
-        )
-    return device == "cuda" and dtype != "float32"
-
-
-def _check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
-    if student != teacher and (settings.loss.mse or settings.loss.cosine):
-        raise ConfigError(
-            f"The student's embeddings have {student} dimensions, the teacher's {teacher}.",
-            cause="loss.mse and loss.cosine compare them entry by entry.",
-            hint="Set both to 0 and give loss.similarity a weight, which compares scores only.",
-        )
 
 
 def _student(

@@ -32,7 +32,15 @@ from puma_cli.errors import ConfigError, OutputError
 from puma_cli.models.embedder import Embedder
 
 # Settings that may differ between the sessions of one training.
-FREE_SETTINGS = ("resume", "overwrite", "stop_after", "device", "output_dir", "full_hash")
+FREE_SETTINGS = (
+    "resume",
+    "overwrite",
+    "stop_after",
+    "device",
+    "output_dir",
+    "full_hash",
+    "train.cache_dir",
+)
 
 
 class TrainingFolder:

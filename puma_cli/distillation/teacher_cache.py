@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
+from puma_cli.errors import DataError
 from puma_cli.evaluation.encode import out_of_memory_explained
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
@@ -25,27 +27,28 @@ from puma_cli.progress import Reporter
 # Inputs in a file: at a dimension of 3,584 it has 59 MB, and a stop loses one at most.
 ROWS = 4_096
 BATCH = 128
-_VECTORS, _INPUTS = "vectors", "inputs"
+_VECTORS, _KEYS = "vectors", "keys"
+# Bytes of a key: no two of a billion inputs will share one.
+_KEY = 16
 
 
 class TeacherCache:
     """Un-normalised teacher embeddings by input, in float32 files of some thousand rows.
 
     Batches are a function of the seed and the step alone, so the inputs of a whole training are
-    known before it begins. A file names the teacher and its inputs by a hash; one that does not fit
-    is made anew.
+    known before it begins. A row is found by a hash of its text, image file and instruction; so
+    trainings with the same teacher share what they have in common, whatever their seeds and steps.
 
     Args:
-        folder: where the files lie.
+        folder: where the files lie, in a folder of the teacher's own.
         inputs: the distinct inputs of the training, in a fixed order.
         teacher: what identifies the teacher, such as its fingerprint.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[Input], teacher: str) -> None:
-        self._folder = folder
+        self._folder = folder / hashlib.sha256(teacher.encode()).hexdigest()[: 2 * _KEY]
         self._inputs = inputs
-        self._teacher = teacher
-        self._places = {entry: place for place, entry in enumerate(inputs)}
+        self._places: dict[Input, tuple[int, int]] = {}
         self._parts: list[Tensor] = []
 
     def __len__(self) -> int:
@@ -63,63 +66,77 @@ class TeacherCache:
             DeviceError: the device runs out of memory.
             OutputError: the disk is full or refuses.
         """
-        parts = {number: self._read(number) for number in range(self._count())}
-        missing = [number for number, part in parts.items() if part is None]
+        by_key = dict(zip(_keys(self._inputs), self._inputs, strict=True))
+        for file in sorted(self._folder.glob("*.safetensors")):
+            self._take(file, by_key)
+        missing = [entry for entry in self._inputs if entry not in self._places]
         if missing:
             teacher = load()
+            starts = range(0, len(missing), ROWS)
             with evaluation_mode(teacher.model), out_of_memory_explained(BATCH):
-                for number in reporter.track(missing, "teacher", total=len(missing)):
+                for start in reporter.track(starts, "teacher", total=len(starts)):
                     if stop:
                         return False
-                    self._write(number, self._compute(teacher, number))
-                    parts[number] = self._read(number)
-        self._parts = [part for part in parts.values() if part is not None]
+                    rows = missing[start : start + ROWS]
+                    self._take(self._write(rows, self._compute(teacher, rows)), by_key)
         return True
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
         """Return the teacher's embeddings of some inputs, float32 (B, D) on the CPU."""
-        places = [divmod(self._places[entry], ROWS) for entry in inputs]
+        places = [self._places[entry] for entry in inputs]
         return torch.stack([self._parts[number][row] for number, row in places])
 
-    def _count(self) -> int:
-        return -(-len(self._inputs) // ROWS)
-
-    def _rows(self, number: int) -> Sequence[Input]:
-        return self._inputs[number * ROWS : (number + 1) * ROWS]
-
-    def _file(self, number: int) -> Path:
-        return self._folder / f"teacher-{number:05d}.safetensors"
-
-    def _mark(self, number: int) -> str:
-        rows = [
-            (entry.text, None if entry.image is None else entry.image.as_posix(), entry.instruction)
-            for entry in self._rows(number)
-        ]
-        return hashlib.sha256(json.dumps([self._teacher, rows]).encode()).hexdigest()
-
     @torch.no_grad()
-    def _compute(self, teacher: Embedder, number: int) -> Tensor:
-        rows = self._rows(number)
+    def _compute(self, teacher: Embedder, rows: Sequence[Input]) -> Tensor:
         out = torch.empty(len(rows), teacher.dimension)
         for places, batch in teacher.batches(rows, BATCH):
             out[places] = teacher.embed(batch).float().cpu()
         return out
 
-    def _write(self, number: int, vectors: Tensor) -> None:
-        draft = self._folder / ".teacher.partial"
+    def _write(self, rows: Sequence[Input], vectors: Tensor) -> Path:
+        keys = b"".join(_keys(rows))
+        # Named by what it holds, so that trainings may fill one folder at the same time.
+        path = self._folder / f"{hashlib.sha256(keys).hexdigest()[: 2 * _KEY]}.safetensors"
+        draft = path.with_suffix(".partial")
+        table = torch.frombuffer(bytearray(keys), dtype=torch.uint8).view(len(rows), _KEY)
         with explained_writes(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_file({_VECTORS: vectors}, draft, {_INPUTS: self._mark(number)})
-            draft.rename(self._file(number))
+            save_file({_VECTORS: vectors, _KEYS: table}, draft)
+            draft.rename(path)
+        return path
 
-    def _read(self, number: int) -> Tensor | None:
-        """Return a file's rows, mapped rather than read, or None without a file that fits."""
+    def _take(self, path: Path, by_key: dict[bytes, Input]) -> None:
+        """Note the rows of a file that the training needs; they are mapped rather than read."""
         try:
-            with safe_open(self._file(number), "pt") as file:
-                fits = (file.metadata() or {}).get(_INPUTS) == self._mark(number)
-                return file.get_tensor(_VECTORS) if fits else None
+            with safe_open(path, "pt") as file:
+                keys, vectors = file.get_tensor(_KEYS), file.get_tensor(_VECTORS)
         except (OSError, SafetensorError):
-            return None
+            # Cut off by a crash: its rows are computed again.
+            return
+        raw = keys.numpy().tobytes()
+        for row in range(len(keys)):
+            entry = by_key.get(raw[row * _KEY : (row + 1) * _KEY])
+            if entry is not None:
+                self._places[entry] = (len(self._parts), row)
+        self._parts.append(vectors)
+
+
+def _keys(inputs: Sequence[Input]) -> list[bytes]:
+    """Return a hash of each input; of an image it sees path, size and time of change."""
+
+    @cache
+    def state(image: Path) -> tuple[str, int, int]:
+        try:
+            found = image.stat()
+        except OSError as error:
+            raise DataError(f"The image `{image}` cannot be read.", cause=str(error)) from error
+        return str(image.resolve()), found.st_size, found.st_mtime_ns
+
+    rows = (
+        [entry.text, None if entry.image is None else state(entry.image), entry.instruction]
+        for entry in inputs
+    )
+    return [hashlib.sha256(json.dumps(row).encode()).digest()[:_KEY] for row in rows]
 
 
 def planned_inputs(order: BatchOrder, examples: Examples, steps: int) -> list[Input]:

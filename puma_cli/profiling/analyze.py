@@ -11,6 +11,7 @@ from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.amounts import parse_count
 from puma_cli.config.layers import first_layers, keep_last_layers
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import AnalyzeSettings
@@ -26,12 +27,15 @@ from puma_cli.profiling.cost.depth_cost import costs_by_depth, count_parameters,
 from puma_cli.profiling.cost.flops import count_flops, count_sizes
 from puma_cli.profiling.cost.latency import draw_evenly, measure_speed
 from puma_cli.profiling.profile import (
+    PLAIN,
     LayerProfile,
     Measurement,
     mean_curve,
     write_profile,
 )
+from puma_cli.profiling.recommendation.aims import Aims
 from puma_cli.profiling.recommendation.choice import choose
+from puma_cli.profiling.recommendation.predictor import predict
 from puma_cli.profiling.retrieval.readout import read_out_depths
 from puma_cli.profiling.retrieval.retention import retention_curves
 from puma_cli.profiling.sampling import sample_for
@@ -66,6 +70,7 @@ def analyze(
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
     check_settings(settings)
+    _aims(settings)
     processes = join(settings.device)
     if processes.is_main:
         # Before a model is fetched for nothing.
@@ -116,6 +121,8 @@ def profile_embedder(
         DataError: the data set is broken or too large to be held at every depth.
         NumericError: a layer's output is not finite.
     """
+    aims = _aims(settings)
+    aims.check(count_parameters(embedder))
     sample = sample_for(settings, data)
     # First, so that a stop later on finds the costs measured.
     speed = measure_speed(
@@ -148,10 +155,21 @@ def profile_embedder(
     queries, candidates = (
         _lengths(embedder, inputs) for inputs in (sample.queries, sample.candidates)
     )
+    costs = costs_by_depth(
+        embedder,
+        count_flops(embedder.model, *queries),
+        count_flops(embedder.model, *candidates),
+        speed,
+    )
+    curve = mean_curve(readout.tasks, METRIC)
+    retention = retention_curves(readout.hits, settings.seed)
+    prediction = predict(retention, width=embedder.width, full=curve[-1])
     choice = choose(
-        mean_curve(readout.tasks, METRIC),
+        curve,
         queries=scored.query_count,
-        retention=settings.retention,
+        aims=aims,
+        costs=costs,
+        predicted=None if prediction is None else prediction.kept[PLAIN],
         metric=METRIC,
         bridged=mean_curve(readout.tasks, METRIC, "bridged") if "bridged" in bridges else None,
     )
@@ -174,19 +192,24 @@ def profile_embedder(
             index_bytes=index_bytes(len(sample.candidates), embedder.dimension),
         ),
         parts=count_parameters(embedder),
-        costs=costs_by_depth(
-            embedder,
-            count_flops(embedder.model, *queries),
-            count_flops(embedder.model, *candidates),
-            speed,
-        ),
+        costs=costs,
         readout=readout.tasks,
-        retention=retention_curves(readout.hits, settings.seed),
+        retention=retention,
         bridges={name: tuple(bridge.fit for bridge in found) for name, found in bridges.items()},
         similarity=readout.similarity,
+        prediction=prediction,
         choice=choice,
     )
     return profile, bridges
+
+
+def _aims(settings: AnalyzeSettings) -> Aims:
+    most = settings.max_parameters
+    return Aims(
+        retention=settings.target_retention,
+        parameters=None if most is None else parse_count(most),
+        latency=settings.max_latency,
+    )
 
 
 def _bridges(

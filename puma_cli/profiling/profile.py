@@ -13,11 +13,12 @@ from puma_cli.errors import CheckpointError
 from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
 from puma_cli.profiling.recommendation.choice import Choice
+from puma_cli.profiling.recommendation.predictor import Prediction
 from puma_cli.profiling.records import build
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.profiling.similarity.measures import LayerSimilarity
 
-FORMAT = 3
+FORMAT = 4
 PLAIN = "first"
 
 
@@ -86,6 +87,7 @@ class LayerProfile:
         retention: for each reading the share of the full model's hit@1 that it keeps.
         bridges: for each bridged reading the fitted maps, in order of depth.
         similarity: one entry for each side, place and modality.
+        prediction: what trained students are predicted to keep, or None where nothing can tell.
         choice: the recommended depth.
         folder: where the profile lies, if it was written or read.
     """
@@ -101,6 +103,7 @@ class LayerProfile:
     retention: dict[str, Retention]
     bridges: dict[str, tuple[BridgeFit, ...]]
     similarity: tuple[LayerSimilarity, ...]
+    prediction: Prediction | None
     choice: Choice
     folder: Path | None = None
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from puma_cli.checkpoint.fingerprint import COMMIT, identify, is_unchanged
 from puma_cli.checkpoint.provenance import Parent, read_provenance
 from puma_cli.checkpoint.source import Source
+from puma_cli.config.amounts import parse_count, parse_size
 from puma_cli.config.layers import first_layers, keep_last_layers, parse_layers
 from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import ConfigError
 from puma_cli.progress import SILENT, Reporter
-from puma_cli.pruning.planning.budget import largest_within, parse_count, parse_size
+from puma_cli.pruning.planning.budget import largest_within
 from puma_cli.pruning.planning.plan import depth_of
 
 WAYS = ("keep", "layers", "profile", "parameters", "size")

@@ -10,6 +10,7 @@ from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, check_space, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, to_plain, write_provenance
 from puma_cli.checkpoint.source import Source, open_source
+from puma_cli.config.amounts import parse_size
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import ConfigError
@@ -17,7 +18,6 @@ from puma_cli.models.embedder_settings import drop_head
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.card import write_cut_card
 from puma_cli.pruning.choice import check_choice, choose_layers, profile_parent
-from puma_cli.pruning.planning.budget import parse_size
 from puma_cli.pruning.planning.plan import PrunePlan, make_plan
 from puma_cli.pruning.writing.output_files import bytes_to_write, output_files
 from puma_cli.pruning.writing.side_files import (

@@ -46,10 +46,15 @@ def _readout(profile: LayerProfile) -> str:
         sentences.append(
             "Dashed: cuts of the same number of layers, the last of which is the model's last."
         )
-    sentences.append(
-        "The bands are 95% intervals of the share of the full score, for these queries; what "
-        "training recovers lies beyond any of these curves."
-    )
+    bands = "The bands are 95% intervals of the share of the full score, for these queries"
+    if profile.prediction is None:
+        sentences.append(f"{bands}; what training recovers lies beyond any of these curves.")
+    else:
+        sentences.append(
+            "Dotted, with diamonds: what the cut is predicted to score once it is trained. "
+            f"{bands}; that of the prediction adds what it was off by on models that it had not "
+            "seen."
+        )
     return " ".join(sentences)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from puma_cli.profiling.profile import PLAIN, LayerProfile
+from puma_cli.profiling.recommendation.predictor import Prediction
+from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.report.grouped_table import Group, grouped_table
 from puma_cli.report.numbers import count, share, size_on_disk
 
@@ -15,10 +17,10 @@ UNKNOWN = "–"
 DEPTH_HEADERS = (
     "layers",
     "parameters",
-    "of full",
     "hit@1",
     "kept",
     "bridged",
+    "trained",
     "GFLOPs a query",
     "ms a query",
 )
@@ -31,10 +33,10 @@ def depth_rows(profile: LayerProfile) -> list[list[str]]:
         [
             str(cost.k),
             count(cost.parameters),
-            share(cost.parameters, profile.parameters[-1]),
             f"{hits[cost.k]:.1%}",
             kept_of_full(profile, PLAIN, cost.k, interval=False),
             kept_of_full(profile, BRIDGED, cost.k, interval=False),
+            predicted(profile, cost.k, interval=False),
             gigaflops(cost.flops_query),
             three_digits(cost.latency_query),
         ]
@@ -91,6 +93,9 @@ def cost_table(profile: LayerProfile) -> str:
     if BRIDGED in profile.retention:
         kept = [[kept_of_full(profile, BRIDGED, cost.k)] for cost in costs]
         groups.append(Group("bridged", ["kept"], kept))
+    if profile.prediction is not None:
+        kept = [[predicted(profile, cost.k)] for cost in costs]
+        groups.append(Group("trained", ["predicted"], kept))
     return grouped_table(groups, marked=[profile.recommended - 1])
 
 
@@ -113,7 +118,8 @@ def cost_notes(profile: LayerProfile) -> list[str]:
             " Bridged is the same cut with a linear head fitted in closed form, and no training."
             if BRIDGED in profile.retention
             else ""
-        ),
+        )
+        + ("" if profile.prediction is None else " " + prediction_note(profile.prediction)),
         f"Times: from tokens on the device to vectors there, median of {how.repeats} passes on "
         f"{how.device} in {how.dtype}; one query alone, and batches of "
         f"{how.batch_size:,}.{read_off}",
@@ -122,6 +128,21 @@ def cost_notes(profile: LayerProfile) -> list[str]:
         f"searched take {size_on_disk(how.index_bytes)} in float16 at the full model's length of "
         f"{profile.dimension:,}, which no cut makes smaller.",
     ]
+
+
+def prediction_note(prediction: Prediction) -> str:
+    """Return how predictions came about and how far they can be trusted, in sentences."""
+    known = prediction.fitted_on
+    read = "bridged" if prediction.reads == "bridged" else "untrained"
+    return " ".join(
+        [
+            f"Trained is a prediction from the {read} cut, fitted on {known.students} students of "
+            f"{len(known.models)} small models ({listing(known.models)}), trained for "
+            f"{known.steps:,} steps by the recipe {known.recipe}; its interval holds what it was "
+            "off by on models that it had not seen.",
+            *prediction.outside,
+        ]
+    )
 
 
 def gigaflops(flops: float) -> str:
@@ -136,7 +157,16 @@ def three_digits(value: float) -> str:
 
 def kept_of_full(profile: LayerProfile, reading: str, k: int, interval: bool = True) -> str:
     """Return the share of the full hit@1 that a reading keeps at depth k, with its interval."""
-    found = profile.retention.get(reading)
+    return _in_percent(profile.retention.get(reading), k, interval)
+
+
+def predicted(profile: LayerProfile, k: int, interval: bool = True) -> str:
+    """Return the share of the full hit@1 that the trained cut is predicted to keep at depth k."""
+    found = None if profile.prediction is None else profile.prediction.kept[PLAIN]
+    return _in_percent(found, k, interval)
+
+
+def _in_percent(found: Retention | None, k: int, interval: bool) -> str:
     part = None if found is None else found.share[k]
     if found is None or part is None:
         return UNKNOWN
@@ -146,8 +176,8 @@ def kept_of_full(profile: LayerProfile, reading: str, k: int, interval: bool = T
     return f"{part:.0%} ({100 * low:.0f}–{100 * high:.0f})"
 
 
-def listing(numbers: Sequence[int]) -> str:
-    """Return numbers as a sentence holds them: 1, 2 and 3."""
+def listing(numbers: Sequence[object]) -> str:
+    """Return numbers or names as a sentence holds them: 1, 2 and 3."""
     *first, last = map(str, numbers)
     return f"{', '.join(first)} and {last}" if first else last
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from puma_cli.profiling.profile import PLAIN, LayerProfile
 from puma_cli.profiling.retrieval.readings import READINGS
+from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.report.drawing import LIGHT, canvas, house_style
 from puma_cli.report.heat_map import draw_cells, draw_scale, map_canvas
 
@@ -30,6 +31,15 @@ _COLOURS = {
     "first_to_full": LIGHT.first,
     "bridged_to_full": LIGHT.second,
 }
+# What is predicted looks like nothing that was measured.
+_TRAINED: dict[str, Any] = {
+    "color": LIGHT.third,
+    "linewidth": 1.6,
+    "linestyle": (0, (1, 1.2)),
+    "marker": "D",
+    "markersize": 3.5,
+    "zorder": 4,
+}
 _LABELS = {reading.name: reading.label for reading in READINGS}
 
 
@@ -40,7 +50,11 @@ def plot_readout(profile: LayerProfile, cut: int | None = None) -> Figure:
         profile: what was measured.
         cut: the depth to mark (1 to L); the recommended one by default.
     """
-    return _plot_readings(profile, SYMMETRIC, cut, 4.4, "Retrieval by cuts before any training")
+    title = "Retrieval by cuts before any training"
+    if profile.prediction is None:
+        return _plot_readings(profile, SYMMETRIC, cut, 4.4, title)
+    title += ", and as predicted after it"
+    return _plot_readings(profile, SYMMETRIC, cut, 4.6, title, profile.prediction.kept[PLAIN])
 
 
 def plot_asymmetric(profile: LayerProfile, cut: int | None = None) -> Figure:
@@ -136,7 +150,12 @@ def mark_cells(
 
 
 def _plot_readings(
-    profile: LayerProfile, names: tuple[str, ...], cut: int | None, height: float, title: str
+    profile: LayerProfile,
+    names: tuple[str, ...],
+    cut: int | None,
+    height: float,
+    title: str,
+    trained: Retention | None = None,
 ) -> Figure:
     cut = cut or profile.recommended
     full = profile.mean(METRIC)[-1]
@@ -153,14 +172,21 @@ def _plot_readings(
             tops.append(max(values))
             # Four bands would hide one another; the two plain curves have theirs.
             if not name.startswith("keep_last"):
-                tops.append(_draw_band(axes, profile, name, full))
+                found, depths = profile.retention[name], drawn_depths(profile, name)
+                tops.append(_draw_band(axes, found, depths, full, _COLOURS[name]))
+        if trained is not None:
+            depths = list(range(1, profile.depth + 1))
+            values = [math.nan if (at := trained.share[k]) is None else at * full for k in depths]
+            axes.plot(depths, values, **_TRAINED)
+            tops += [value for value in values if not math.isnan(value)]
+            tops.append(_draw_band(axes, trained, depths, full, LIGHT.third))
         axes.set_ylim(0, min(1.04, 1.08 * max(tops)) or 1.0)
         depth_axis(axes, profile.depth)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         # Above the frame, where no curve can run into it.
         early = cut <= 0.7 * profile.depth
         axes.annotate(
-            "cut here: " + _say_cut(profile, shown, cut),
+            "cut here: " + _say_cut(profile, shown, cut, trained),
             (cut, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(-3 if early else 3, 4),
@@ -183,11 +209,13 @@ def _plot_readings(
         axes.set_ylabel(f"mean {METRIC} of {_tasks(len(profile.readout))}")
         axes.set_title(title, pad=26.0)
         handles = [Line2D([], [], label=_LABELS[name], **_line(name)) for name in shown]
+        if trained is not None:
+            handles.append(Line2D([], [], label="first k layers, trained (predicted)", **_TRAINED))
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
-def _say_cut(profile: LayerProfile, shown: list[str], cut: int) -> str:
+def _say_cut(profile: LayerProfile, shown: list[str], cut: int, trained: Retention | None) -> str:
     """Return the cut with its scores, in words that the legend explains."""
     words = [f"k = {cut}"]
     for name, word in zip(
@@ -195,20 +223,21 @@ def _say_cut(profile: LayerProfile, shown: list[str], cut: int) -> str:
     ):
         if name in shown:
             words.append(f"{word} {profile.mean(METRIC, name)[cut]:.1%}")
+    if trained is not None and (kept := trained.share[cut]) is not None:
+        words.append(f"trained about {kept * profile.mean(METRIC)[-1]:.0%}")
     return ", ".join(words)
 
 
-def _draw_band(axes: Axes, profile: LayerProfile, name: str, full: float) -> float:
-    """Draw the interval of a reading's share of the full score; return how high it reaches."""
-    found = profile.retention[name]
-    ends = [(k, found.low[k], found.high[k]) for k in drawn_depths(profile, name)]
+def _draw_band(axes: Axes, found: Retention, depths: list[int], full: float, colour: str) -> float:
+    """Draw the interval of a share of the full score; return how high it reaches."""
+    ends = [(found.low[k], found.high[k]) for k in depths]
     # A gap, where too few queries are answered to say anything.
     bounds = [
-        (k, math.nan, math.nan) if low is None or high is None else (k, low * full, high * full)
-        for k, low, high in ends
+        (math.nan, math.nan) if low is None or high is None else (low * full, high * full)
+        for low, high in ends
     ]
-    depths, low, high = zip(*bounds, strict=True)
-    axes.fill_between(depths, low, high, color=_COLOURS[name], alpha=0.18, linewidth=0, zorder=2)
+    low, high = zip(*bounds, strict=True)
+    axes.fill_between(depths, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
     return max((value for value in high if not math.isnan(value)), default=0.0)
 
 

@@ -136,14 +136,19 @@ def _subheading(text: str) -> str:
 def _summary(profile: LayerProfile, output_dir: str) -> str:
     k, depth = profile.recommended, profile.depth
     left, full = profile.parameters[k], profile.parameters[-1]
+    choice = profile.choice
+    second = [] if choice.runner_up is None else [f"Runner-up: {choice.runner_up_reason}"]
+    if choice.rule == "whole":
+        return card("There is nothing to cut.", [profile.reason, *second])
+    doubts = [] if profile.prediction is None else list(profile.prediction.outside)
     paragraphs = [
         profile.reason,
-        f"The cut keeps {count(left)} of {count(full)} parameters ({share(left, full)}). The "
-        "recommendation sees the read-out before any training, not how well a depth trains "
-        "back: `puma distill`, `puma eval` and `puma compare` show that. Type this next:",
+        f"The cut keeps {count(left)} of {count(full)} parameters ({share(left, full)}).",
+        *second,
+        *([" ".join(["The prediction is a guess here.", *doubts])] if doubts else []),
+        "What a depth trains back to, `puma distill`, `puma eval` and `puma compare` show. Type "
+        "this next:",
     ]
-    if profile.choice.rule == "whole":
-        return card("There is nothing to cut.", [profile.reason])
     headline = f"Cut after layer {k} of {depth}: keep the first {k}."
     if profile.choice.rule == "share":
         headline = f"No depth stands out; {k} of {depth} layers is a customary start."

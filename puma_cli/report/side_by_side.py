@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from puma_cli.profiling.comparison import ProfileComparison
 from puma_cli.profiling.profile import PLAIN, LayerProfile
-from puma_cli.report.depth_table import BRIDGED, UNKNOWN, kept_of_full, three_digits
+from puma_cli.report.depth_table import (
+    BRIDGED,
+    UNKNOWN,
+    kept_of_full,
+    predicted,
+    three_digits,
+)
 from puma_cli.report.numbers import count, share
 
 
@@ -49,6 +55,7 @@ def _facts(profile: LayerProfile) -> dict[str, str]:
         f"({share(cost.parameters, profile.parameters[-1])} of full)",
         "kept untrained": kept_of_full(profile, PLAIN, k),
         "kept bridged": kept_of_full(profile, BRIDGED, k),
+        "kept trained (predicted)": predicted(profile, k),
         "ms a query": f"{three_digits(cost.latency_query)} "
         f"({three_digits(profile.costs[-1].latency_query)} in full)",
     }

@@ -32,7 +32,7 @@ def test_defaults_are_legal(cls: Any) -> None:
 
 @pytest.mark.parametrize(("value", "fine"), [(0.0, False), (0.5, True), (1.0, True), (1.01, False)])
 def test_the_ends_of_a_range_count_as_declared(value: float, fine: bool) -> None:
-    asked = settings.AnalyzeSettings("m", "d", "o", retention=value)  # type: ignore[arg-type]
+    asked = settings.AnalyzeSettings("m", "d", "o", target_retention=value)  # type: ignore[arg-type]
     if fine:
         check_settings(asked)
     else:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -97,7 +98,7 @@ def test_a_stop_while_the_teacher_reads_changes_nothing(
     distill(whole)
     with pytest.raises(Stopped, match="after step 0 of 12"):
         distill(settings, SignalInTeacher())
-    kept = list((settings.output_dir / "training" / "teacher").iterdir())
+    kept = list((settings.output_dir / "training" / "teacher").rglob("*.safetensors"))
     assert len(kept) == 1
     assert distill(replace(settings, resume=True)).finished
     expected, found = (
@@ -132,7 +133,7 @@ def test_only_files_that_do_not_fit_are_made_anew(
 
     again, inputs = cache_of(tmp_path, data)
     assert again.fill(no_teacher, SILENT, StopRequest())
-    files = sorted(tmp_path.iterdir())
+    files = sorted(tmp_path.rglob("*.safetensors"))
     before = {file: file.stat().st_mtime_ns for file in files}
     files[1].write_bytes(files[1].read_bytes()[:-40])
     assert cache_of(tmp_path, data)[0].fill(lambda: embedder, SILENT, StopRequest())
@@ -142,6 +143,60 @@ def test_only_files_that_do_not_fit_are_made_anew(
     with pytest.raises(AssertionError):
         other.fill(no_teacher, SILENT, StopRequest())
     assert again.vectors(inputs[:3]).shape == (3, embedder.dimension)
+
+
+def test_trainings_share_what_they_have_in_common(
+    settings: DistillSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    train = replace(settings.train, cache_dir=str(kept))
+    read: list[int] = []
+
+    class Counted(TeacherCache):
+        def _compute(self, teacher: Embedder, rows: Sequence[Input]) -> torch.Tensor:
+            read.append(len(rows))
+            return super()._compute(teacher, rows)
+
+    monkeypatch.setattr("puma_cli.distillation.distill.TeacherCache", Counted)
+    for number, (seed, steps) in enumerate([(0, 12), (0, 12), (0, 18), (1, 12)]):
+        distill(
+            replace(
+                settings,
+                output_dir=tmp_path / str(number),
+                seed=seed,
+                train=replace(train, steps=steps),
+            )
+        )
+    alone = tmp_path / "alone"
+    distill(replace(settings, output_dir=alone, seed=1))
+    # The second training read nothing; the others what theirs have and no other had.
+    assert len(read) == 4 and read[0] > read[1] > 0 and 0 < read[2] < read[3]
+    expected, found = (load_file(each / "model.safetensors") for each in (alone, tmp_path / "3"))
+    assert all(torch.allclose(expected[key], found[key], atol=1e-3) for key in expected)
+
+
+def test_an_image_that_changed_is_read_again(
+    embedder: Embedder, tiny_scenes: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "image.png"
+    shutil.copy(next((tiny_scenes).rglob("*.png")), image)
+    read = []
+    for stamp in (1, 1, 2):
+        os.utime(image, (stamp, stamp))
+        cache = TeacherCache(tmp_path / "kept", [Input(image=image)], "x")
+
+        def opened(stamp: int = stamp) -> Embedder:
+            read.append(stamp)
+            return embedder
+
+        cache.fill(opened, SILENT, StopRequest())
+    assert read == [1, 2]
+
+
+def test_a_folder_without_a_cache_is_refused(settings: DistillSettings) -> None:
+    train = replace(settings.train, cache_teacher=False, cache_dir="kept")
+    with pytest.raises(ConfigError, match="nothing is cached"):
+        distill(replace(settings, train=train))
 
 
 def test_a_query_keeps_its_instruction(tiny_scenes: Path) -> None:

@@ -8,8 +8,10 @@ from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
 from puma_cli.profiling.profile import LayerProfile, Measurement, TaskReadout, mean_curve
 from puma_cli.profiling.recommendation.choice import choose
+from puma_cli.profiling.recommendation.predictor import predict
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.profiling.similarity.measures import LayerSimilarity
+from tests.profiling.predictors import PREDICTOR
 
 SHAPE = (0.0, 0.10, 0.30, 0.45, 0.58, 0.60, 0.61, 0.63, 0.66, 0.70, 0.73, 0.76, 0.78)
 STEPS = (0.5, 0.2, 0.12, 0.1, 0.05, 0.05, 0.04, 0.04, 0.05, 0.06, 0.1, 0.15)
@@ -50,12 +52,15 @@ def similarity(
     )
 
 
-def profile(partial: bool = False, bridged: bool = True, keep_last: bool = True) -> LayerProfile:
+def profile(
+    partial: bool = False, bridged: bool = True, keep_last: bool = True, predicted: bool = False
+) -> LayerProfile:
     """Return the profile of an invented model with 12 layers and eight tasks.
 
     Args:
         bridged: with the readings that need a bridge.
         keep_last: with those of cuts that keep the last layer.
+        predicted: with what trained students are predicted to keep.
     """
     shapes = {"first": SHAPE, "first_to_full": _mixed(SHAPE, 2.0)}
     if bridged:
@@ -90,6 +95,10 @@ def profile(partial: bool = False, bridged: bool = True, keep_last: bool = True)
         )
     )
     parts = Parameters(250_000, 1_150_000, (350_000,) * 12, 192, 0)
+    retention = {name: _retention(mean_curve(readout, "hit@1", name)) for name in shapes}
+    prediction = None
+    if predicted:
+        prediction = predict(retention, width=192, full=SHAPE[-1], predictor=PREDICTOR)
     return LayerProfile(
         model="puma-mini",
         data="scenes",
@@ -125,14 +134,19 @@ def profile(partial: bool = False, bridged: bool = True, keep_last: bool = True)
             for k in range(1, 13)
         ),
         readout=readout,
-        retention={name: _retention(mean_curve(readout, "hit@1", name)) for name in shapes},
+        retention=retention,
         bridges={
             name: tuple(_fit(k) for k in range(first, 12))
             for name, first in (("bridged", 1), ("keep_last_bridged", 2))
             if name in shapes
         },
         similarity=groups,
-        choice=choose(mean_curve(readout, "hit@1"), queries=1600),
+        prediction=prediction,
+        choice=choose(
+            mean_curve(readout, "hit@1"),
+            queries=1600,
+            predicted=None if prediction is None else prediction.kept["first"],
+        ),
     )
 
 

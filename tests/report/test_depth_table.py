@@ -30,21 +30,37 @@ def test_short_row_of_each_cut() -> None:
     assert rows[3] == [
         "4",
         "2.80 M",
-        "50%",
         f"{made.mean()[4]:.1%}",
         f"{made.kept(4):.0%}",
         f"{made.kept(4, reading='bridged'):.0%}",
+        "–",
         "0.0590",
         "6.00",
     ]
-    assert rows[-1][2] == rows[-1][4] == rows[-1][5] == "100%"
+    assert rows[-1][3] == rows[-1][4] == "100%"
     assert {len(row) for row in rows} == {len(DEPTH_HEADERS)}
 
 
 def test_short_rows_without_bridges() -> None:
     rows = depth_rows(bare())
-    assert {row[5] for row in rows} == {"–"}
-    assert [row[:5] for row in rows] == [row[:5] for row in depth_rows(profile())]
+    assert {row[4] for row in rows} == {"–"}
+    assert [row[:4] for row in rows] == [row[:4] for row in depth_rows(profile())]
+
+
+def test_predictions_stand_where_there_are_any() -> None:
+    made = profile(predicted=True)
+    assert made.prediction is not None
+    kept = made.prediction.kept["first"]
+    share, low, high = kept.share[4], kept.low[4], kept.high[4]
+    assert share is not None and low is not None and high is not None
+    assert depth_rows(made)[3][5] == f"{share:.0%}"
+    assert depth_rows(made)[-1][5] == "100%"
+    heads, _, *rows = cells(cost_table(made))
+    assert heads[-1] == "trained"
+    assert rows[3][-1] == f"{share:.0%} ({100 * low:.0f}–{100 * high:.0f})"
+    text = " ".join(cost_notes(made))
+    for part in ("prediction from the bridged cut", "24 students of 2 small models", "750 steps"):
+        assert part in text
 
 
 @pytest.mark.parametrize("depth", [12, 80])
@@ -112,7 +128,7 @@ def test_shares_without_an_interval() -> None:
     assert cells(cost_table(bounded))[2 + 5][-1] == "50%"
     hopeless = replace(made, retention={"first": Retention(unknown, unknown, unknown)})
     assert cells(cost_table(hopeless))[2 + 5][-1] == "–"
-    assert depth_rows(hopeless)[5][4] == "–"
+    assert depth_rows(hopeless)[5][3] == "–"
 
 
 def test_small_print_says_how_it_was_measured() -> None:

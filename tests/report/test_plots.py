@@ -44,6 +44,22 @@ def test_readout_has_a_curve_for_each_symmetric_reading() -> None:
     assert legend(figure) == [LABELS[name] for name in shown]
 
 
+def test_readout_shows_what_is_predicted_with_its_interval() -> None:
+    made = profile(predicted=True)
+    assert made.prediction is not None
+    figure, full = plot_readout(made), made.mean()[-1]
+    kept = made.prediction.kept["first"]
+    expected = [(k, (kept.share[k] or 0) * full) for k in range(1, 13)]
+    assert expected in curves(figure)
+    assert legend(figure)[-1] == "first k layers, trained (predicted)"
+    assert any(f"trained about {full * (kept.share[4] or 0):.0%}" in text for text in texts(figure))
+    *_, band = figure.axes[0].collections
+    ends = corners(band)
+    at_cut = ends[ends[:, 0] == 4][:, 1]
+    assert at_cut.min() == pytest.approx((kept.low[4] or 0) * full)
+    assert at_cut.max() == pytest.approx((kept.high[4] or 0) * full)
+
+
 @pytest.mark.parametrize("bridged", [False, True])
 @pytest.mark.parametrize("keep_last", [False, True])
 def test_readout_shows_what_was_measured(bridged: bool, keep_last: bool) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from puma_cli.errors import ConfigError
+from puma_cli.profiling.recommendation.aims import Aims
 from puma_cli.profiling.recommendation.choice import choose, find_knee
+from puma_cli.profiling.retrieval.retention import Retention
+from tests.profiling.examples import profile
 
 ELBOW = (0.0, 0.10, 0.25, 0.41, 0.47, 0.49, 0.51, 0.56, 0.62, 0.68, 0.72, 0.75, 0.78)
 
@@ -74,10 +77,88 @@ def test_one_layer() -> None:
     assert choose([0.0, 0.5], queries=10).rule == "whole"
 
 
+def predicted(*shares: float, width: float = 0.03) -> Retention:
+    low = [max(0.0, share - width) for share in shares[:-1]]
+    high = [share + width for share in shares[:-1]]
+    return Retention(shares, (*low, 1.0), (*high, 1.0))
+
+
+CURVE = (0.0, 0.1, 0.3, 0.45, 0.6, 0.7)
+KEPT = predicted(0.2, 0.6, 0.85, 0.92, 0.97, 1.0)
+
+
+def test_the_smallest_depth_predicted_to_reach_the_target() -> None:
+    choice = choose(CURVE, queries=1600, aims=Aims(retention=0.9), predicted=KEPT)
+    assert (choice.k, choice.rule, choice.retention) == (3, "target", 0.9)
+    for part in ("k = 3 is the smallest", "keep 90%", "keep 92% (89 to 95)", "Untrained it keeps"):
+        assert part in choice.reason
+    # The interval of k = 3 does not reach it as a whole.
+    assert choice.runner_up == 4 and "cautious" in choice.runner_up_reason
+
+
+def test_the_runner_up_is_cheaper_where_the_choice_is_safe() -> None:
+    choice = choose(CURVE, queries=1600, aims=Aims(retention=0.88), predicted=KEPT)
+    assert (choice.k, choice.runner_up) == (3, 2)
+    assert "a layer cheaper and is predicted to keep 85%" in choice.runner_up_reason
+
+
+def test_a_target_that_no_cut_reaches() -> None:
+    choice = choose(CURVE, queries=1600, aims=Aims(retention=0.99), predicted=KEPT)
+    assert (choice.k, choice.rule, choice.runner_up) == (5, "whole", 4)
+    assert "No cut is predicted to keep 99%" in choice.reason
+
+
+def test_a_budget_below_the_target() -> None:
+    costs = profile().costs[:5]
+    aims = Aims(retention=0.95, latency=5.0)
+    choice = choose(CURVE, queries=1600, aims=aims, costs=costs, predicted=KEPT)
+    assert (choice.k, choice.rule, choice.runner_up) == (3, "budget", 4)
+    assert "the most within 5 ms a query" in choice.reason
+    assert "short of the 95%" in choice.reason
+
+
+def test_a_budget_above_the_target_is_not_used_up() -> None:
+    costs = profile().costs[:5]
+    aims = Aims(retention=0.8, latency=6.5)
+    assert choose(CURVE, queries=1600, aims=aims, costs=costs, predicted=KEPT).k == 2
+
+
+def test_a_budget_alone_is_used_up() -> None:
+    costs = profile().costs[:5]
+    choice = choose(CURVE, queries=1600, aims=Aims(latency=6.5), costs=costs, predicted=KEPT)
+    assert (choice.k, choice.rule) == (4, "budget")
+    assert "predicted to keep 97%" in choice.reason
+    whole = choose(CURVE, queries=1600, aims=Aims(latency=99.0), costs=costs)
+    assert (whole.k, whole.rule) == (5, "whole")
+
+
+def test_a_budget_that_no_cut_keeps_within() -> None:
+    choice = choose(CURVE, queries=1600, aims=Aims(latency=0.1), costs=profile().costs[:5])
+    assert (choice.k, choice.rule) == (1, "budget")
+    assert "even with one decoder layer" in choice.reason and "3 ms a query" in choice.reason
+
+
+def test_without_a_prediction_the_target_is_held_against_the_readout() -> None:
+    choice = choose(ELBOW, queries=1600, aims=Aims(retention=0.9))
+    assert (choice.k, choice.rule) == (10, "target")
+    assert "nothing predicts how far" in choice.reason
+    bridged = [min(0.78, 1.45 * value) for value in ELBOW]
+    assert choose(ELBOW, queries=1600, aims=Aims(retention=0.9), bridged=bridged).k == 5
+
+
+def test_the_knee_says_what_is_predicted_and_what_comes_next() -> None:
+    shares = [0.0, *(0.5 + 0.04 * k for k in range(1, 12)), 1.0]
+    choice = choose(ELBOW, queries=1600, predicted=predicted(*shares))
+    assert (choice.k, choice.rule, choice.runner_up) == (4, "knee", 3)
+    assert "predicted to keep 66% (63 to 69)" in choice.reason
+    assert "underestimates" not in choice.reason
+    assert "predicted to keep 62%" in choice.runner_up_reason
+
+
 @pytest.mark.parametrize("retention", [0.0, -1.0, 1.1])
 def test_illegal_retention(retention: float) -> None:
     with pytest.raises(ConfigError, match="retention"):
-        choose(ELBOW, queries=10, retention=retention)
+        choose(ELBOW, queries=10, aims=Aims(retention=retention))
 
 
 @pytest.mark.parametrize("depth", range(2, 30))

@@ -1,0 +1,61 @@
+"""Settings of a training that contradict one another or what they name."""
+
+from __future__ import annotations
+
+from puma_cli.config.settings import NO_TEACHER, DistillSettings
+from puma_cli.errors import ConfigError
+
+
+def check_training(settings: DistillSettings) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        ConfigError: names the settings and what to change.
+    """
+    if settings.loss.needs_teacher and settings.teacher == NO_TEACHER:
+        raise ConfigError(
+            "The loss compares with a teacher, but the teacher is 'none'.",
+            hint="Give --teacher MODEL, or set loss.mse, loss.cosine and loss.similarity to 0.",
+        )
+    if settings.teacher != NO_TEACHER and not settings.loss.needs_teacher:
+        raise ConfigError(
+            f"The teacher {settings.teacher!r} has no part in the loss.",
+            cause="The weights loss.mse, loss.cosine and loss.similarity are 0.",
+            hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
+        )
+    if settings.train.cache_teacher and settings.batch.augment:
+        raise ConfigError(
+            "train.cache_teacher and batch.augment are both set.",
+            cause="No random view is seen twice, so there is nothing to keep.",
+            hint="Leave one of the two out.",
+        )
+    if settings.train.cache_dir and not settings.train.cache_teacher:
+        raise ConfigError(
+            f"train.cache_dir is {settings.train.cache_dir!r}, but nothing is cached.",
+            hint="Set train.cache_teacher=true too, or leave the folder out.",
+        )
+
+
+def check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
+    """Refuse terms that compare vectors of unequal lengths.
+
+    Raises:
+        ConfigError: names the lengths and what to change.
+    """
+    if student != teacher and (settings.loss.mse or settings.loss.cosine):
+        raise ConfigError(
+            f"The student's embeddings have {student} dimensions, the teacher's {teacher}.",
+            cause="loss.mse and loss.cosine compare them entry by entry.",
+            hint="Set both to 0 and give loss.similarity a weight, which compares scores only.",
+        )
+
+
+def is_mixed(dtype: str, device: str) -> bool:
+    """Tell whether to train under bfloat16 autocast; weights are float32 in either case."""
+    if dtype == "float16" or (dtype == "bfloat16" and device != "cuda"):
+        raise ConfigError(
+            f"Training with --dtype {dtype} on {device} is not possible.",
+            cause="Weights are trained in float32, on CUDA under bfloat16 autocast if you like.",
+            hint="Use --dtype auto or float32; train.save_dtype says what is written.",
+        )
+    return device == "cuda" and dtype != "float32"

@@ -1,0 +1,21 @@
+"""An invented predictor, so that no test hangs on the coefficients that ship."""
+
+from __future__ import annotations
+
+from puma_cli.profiling.recommendation.predictor import FittedOn, Formula, Predictor
+
+PREDICTOR = Predictor(
+    bridged=Formula(scale=0.3, gap=1.0, depth=1.0, error=0.02),
+    plain=Formula(scale=0.4, gap=0.5, depth=1.5, error=0.04),
+    fitted_on=FittedOn(
+        models=("one", "two"),
+        students=24,
+        depths=(8, 16),
+        widths=(128, 192),
+        shares=(0.2, 0.8),
+        full=(0.3, 0.7),
+        recipe="demo",
+        steps=750,
+        results="students.jsonl",
+    ),
+)
