@@ -30,7 +30,13 @@ from puma_cli.profiling.recommendation.predictor import FORMAT, FittedOn, Formul
 TARGETS = (0.8, 0.9, 0.95)
 DRAWS = 2_000
 # Powers that the formula may take; the scale follows from them in closed form.
-POWERS = np.arange(0.0, 4.01, 0.1)
+POWERS = np.arange(0.1, 4.01, 0.1)
+
+# What the whole model has of a quantity, where that is not 1.
+WHOLE = {
+    "angular distance over the dropped block": 0.0,
+    "block influence of the dropped layers": 0.0,
+}
 
 Floats = NDArray[np.float64]
 
@@ -65,6 +71,13 @@ class Student:
     def is_first(self) -> bool:
         return self.layers == tuple(range(self.k))
 
+    @property
+    def named(self) -> str:
+        """The layers as `puma prune --layers` takes them, such as 0-2,11."""
+        if self.is_first:
+            return f"0-{self.k - 1}"
+        return f"0-{self.k - 2},{self.layers[-1]}"
+
 
 def main() -> None:
     """Judge every quantity, fit the formulas, and write both."""
@@ -78,6 +91,9 @@ def main() -> None:
     asked = parser.parse_args()
     lines = [json.loads(line) for line in asked.students.read_text("utf-8").splitlines()]
     names = sorted({line["teacher"] for line in lines})
+    origins = {(line["teacher"], line["made_from"], line["split"]) for line in lines}
+    if len(origins) > len(names):
+        parser.error("A teacher's students were not all trained and scored alike.")
     profiles = {name: read_profile(asked.profiles / name) for name in names}
     students = gather(lines, profiles)
     page = report(students, names)
@@ -154,11 +170,13 @@ def curve_over(name: str) -> Fit:
     """Return a fit of a monotone curve over one quantity."""
 
     def fit(known: Sequence[Student]) -> Callable[[Student], float]:
-        # The full model itself is a point of every curve.
-        x = np.array([s.quantities[name] for s in known])
-        order = np.argsort(x, kind="stable")
-        y = monotone(np.array([known[i].kept for i in order]))
-        return lambda student: float(np.interp(student.quantities[name], x[order], y))
+        # The full model is a point of every curve, as it is one of the formula.
+        x = np.array([*(student.quantities[name] for student in known), WHOLE.get(name, 1.0)])
+        kept = np.array([*(student.kept for student in known), 1.0])
+        places, which = np.unique(x, return_inverse=True)
+        counts = np.bincount(which).astype(np.float64)
+        y = monotone(np.bincount(which, weights=kept) / counts, counts)
+        return lambda student: float(np.interp(student.quantities[name], places, y))
 
     return fit
 
@@ -191,16 +209,17 @@ def fit_formula(known: Sequence[Student], name: str) -> Formula:
     return best[1]
 
 
-def monotone(values: Floats) -> Floats:
+def monotone(values: Floats, weights: Floats) -> Floats:
     """Return the non-decreasing sequence nearest to `values` in least squares (pool adjacent)."""
-    blocks: list[tuple[float, int]] = []
-    for value in values:
-        mean, size = float(value), 1
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        mean, total, size = float(value), float(weight), 1
         while blocks and blocks[-1][0] > mean:
-            before, count = blocks.pop()
-            mean, size = (before * count + mean * size) / (count + size), count + size
-        blocks.append((mean, size))
-    return np.concatenate([np.full(size, mean) for mean, size in blocks])
+            before, heavy, count = blocks.pop()
+            mean = (before * heavy + mean * total) / (heavy + total)
+            total, size = heavy + total, count + size
+        blocks.append((mean, total, size))
+    return np.concatenate([np.full(size, mean) for mean, _, size in blocks])
 
 
 def left_out(students: Sequence[Student], fit: Fit) -> Floats:
@@ -215,15 +234,24 @@ def left_out(students: Sequence[Student], fit: Fit) -> Floats:
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return Spearman's correlation of two lists without many ties."""
-    first, second = (np.argsort(np.argsort(values)) for values in (x, y))
+    """Return Spearman's correlation of two lists; 0 where one says nothing."""
+    first, second = mean_ranks(x), mean_ranks(y)
+    if np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
+        return 0.0
     return float(np.corrcoef(first, second)[0, 1])
+
+
+def mean_ranks(values: Sequence[float]) -> Floats:
+    """Return the rank of each value, the mean of their ranks for equal ones."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts - 1) / 2)[which].astype(np.float64)
 
 
 def depth_for(ks: Sequence[int], kept: Sequence[float], depth: int, target: float) -> float:
     """Return the smallest k that reaches the target on straight lines through the known depths."""
     xs = [0, *ks, depth]
-    ys = monotone(np.array([0.0, *kept, 1.0]))
+    ys = monotone(np.array([0.0, *kept, 1.0]), np.ones(len(xs)))
     grid = np.arange(1, depth + 1)
     reached = np.interp(grid, xs, ys) >= target - 1e-9
     return float(grid[reached][0]) if reached.any() else float(depth)
@@ -304,7 +332,7 @@ def ranks(students: Sequence[Student], found: Floats) -> float:
         values.append(
             rank_correlation([found[i] for i in places], [students[i].kept for i in places])
         )
-    return float(np.nanmean(values))
+    return float(np.mean(values))
 
 
 def depth_errors(students: Sequence[Student], found: Floats) -> list[float]:
@@ -395,7 +423,7 @@ def student_table(students: Sequence[Student], found: Floats) -> list[str]:
     for student, value in zip(students, found, strict=True):
         read = student.quantities
         lines.append(
-            f"| {student.teacher} | {','.join(map(str, student.layers))} | {student.seeds} | "
+            f"| {student.teacher} | {student.named} | {student.seeds} | "
             f"{read['untrained retention']:.1%} | {read['bridged retention']:.1%} | "
             f"{student.kept:.1%} ± {100 * student.noise:.1f} | {value:.1%} |"
         )
@@ -425,7 +453,7 @@ def fit_all(
             models=tuple(profiles),
             students=len(lines),
             depths=_ends([profile.depth for profile in profiles.values()]),
-            widths=_ends([profile.dimension for profile in profiles.values()]),
+            dimensions=_ends([profile.dimension for profile in profiles.values()]),
             shares=_ends(shares),
             full=_ends(full),
             recipe=recipe,

@@ -1,18 +1,21 @@
 """Students really trained at several depths, to hold a profile's predictions against.
 
     python benchmarks/analyze/students.py --teacher puma-mini --data runs/scenes \\
-        --depths 2 3 4 6 8 10 --seeds 0 1 --results docs/results/analyze-students.jsonl
+        --depths 2 3 4 6 8 10 --keep-last 2 4 6 --seeds 0 1 \\
+        --results docs/results/analyze-students.jsonl
 
 Every run cuts the teacher, distils the cut by one recipe and the same number of steps, and scores
 the cut and the student on the split, beside the teacher. A line of JSON a run is added to the
 results; what stands there already is skipped, and a training that was stopped goes on, so the
 command can be stopped and typed again at any time. `--minutes` ends it in time between two runs;
-`--dry-run` says what is left.
+`--dry-run` says what is left. The teacher's profile on val, from which predictions are made, lies
+in `WORK-DIR/profiles`, and its embeddings, which its students share, in `WORK-DIR/teacher`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import shutil
@@ -26,7 +29,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from puma_cli import DistillSettings, EvaluateSettings, PruneSettings, distill, evaluate, prune
+from puma_cli import (
+    AnalyzeSettings,
+    DistillSettings,
+    EvaluateSettings,
+    PruneSettings,
+    analyze,
+    distill,
+    evaluate,
+    prune,
+)
 from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.layout import TRAINING
 from puma_cli.checkpoint.provenance import read_provenance
@@ -50,6 +62,7 @@ class Run:
         recipe: name of its settings.
         steps: optimizer steps.
         split: what it was scored on.
+        made_from: hash of the teacher, the data and the settings.
     """
 
     teacher: str
@@ -59,11 +72,13 @@ class Run:
     recipe: str
     steps: int
     split: str
+    made_from: str
 
     @property
     def name(self) -> str:
-        """A folder's name."""
-        return f"{self.teacher}-{self.layers.replace(',', '.')}-seed{self.seed}-{self.steps}"
+        """A folder's name, another for every other run."""
+        kept = self.layers.replace(",", ".")
+        return f"{self.teacher}-{kept}-seed{self.seed}-{self.split}-{self.made_from}"
 
 
 def main() -> None:
@@ -77,6 +92,7 @@ def main() -> None:
             print(run.name)
         return
     began = time.monotonic()
+    profile(asked)
     for number, run in enumerate(runs, start=1):
         spent = (time.monotonic() - began) / 60
         if asked.minutes and number > 1 and spent * number / (number - 1) > asked.minutes:
@@ -101,7 +117,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--keep-last", type=int, nargs="*", default=[], help="depths cut that way")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--recipe", default="demo")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, help="optimizer steps; by default the recipe's")
     parser.add_argument("--split", default="test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--work-dir", type=Path, default=Path("runs/students"))
@@ -110,20 +126,59 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true")
     asked = parser.parse_args()
     asked.name = asked.name or Path(asked.teacher).name
+    asked.steps = (
+        asked.steps
+        or load_settings(
+            DistillSettings,
+            config=asked.recipe,
+            flags={"student": "", "data": asked.data, "output_dir": asked.work_dir},
+        ).train.steps
+    )
     return asked
+
+
+def profile(asked: argparse.Namespace) -> None:
+    """Analyze the teacher, unless that is done."""
+    folder = asked.work_dir / "profiles" / asked.name
+    if read_provenance(folder) is None:
+        analyze(AnalyzeSettings(asked.teacher, asked.data, folder, device=asked.device))
 
 
 def plan(asked: argparse.Namespace) -> Iterator[Run]:
     """Yield the runs: all depths with the first seed, then with the next."""
-    depth = depth_of(resolve(asked.teacher))
+    depth, made_from = depth_of(resolve(asked.teacher)), origin(asked)
     cuts = [first_layers(k, depth) for k in asked.depths]
     cuts += [keep_last_layers(k, depth) for k in asked.keep_last]
     for seed in asked.seeds:
         for cut in cuts:
             layers = ",".join(map(str, cut))
             yield Run(
-                asked.name, asked.data.name, layers, seed, asked.recipe, asked.steps, asked.split
+                asked.name,
+                asked.data.name,
+                layers,
+                seed,
+                asked.recipe,
+                asked.steps,
+                asked.split,
+                made_from,
             )
+
+
+def origin(asked: argparse.Namespace) -> str:
+    """Return a short hash of everything that all students of a call have in common."""
+    settings = load_settings(
+        DistillSettings,
+        config=asked.recipe,
+        flags={"student": "", "data": asked.data, "output_dir": asked.work_dir},
+    )
+    parts = [
+        identify(resolve(asked.teacher)),
+        identify(asked.data),
+        asked.steps,
+        *(asdict(part) for part in (settings.loss, settings.lora, settings.optimizer)),
+        *(asdict(part) for part in (settings.batch, settings.train)),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
 def train(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
@@ -135,7 +190,12 @@ def train(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     settings = load_settings(
         DistillSettings,
         config=run.recipe,
-        overrides=[f"train.steps={run.steps}", f"train.validate_every={run.steps}"],
+        overrides=[
+            f"train.steps={run.steps}",
+            f"train.validate_every={run.steps}",
+            "train.cache_teacher=true",
+            f"train.cache_dir={asked.work_dir / 'teacher'}",
+        ],
         flags={
             "student": str(cut),
             "teacher": asked.teacher,
@@ -150,7 +210,9 @@ def train(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
         distill(replace(settings, resume=running))
     history = read_provenance(student)
     assert history is not None
-    teacher = score(asked.teacher, asked.work_dir / f"{run.teacher}-{run.split}", asked)
+    teacher = score(
+        asked.teacher, asked.work_dir / f"{run.teacher}-{run.split}-{run.made_from}", asked
+    )
     untrained = score(str(cut), root / "scores-cut", asked)
     trained = score(str(student), root / "scores-student", asked)
     line = {

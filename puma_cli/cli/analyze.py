@@ -142,10 +142,15 @@ def _dry_outcome(settings: AnalyzeSettings) -> Outcome:
 
 def _outcome(profile: LayerProfile, folder: Path) -> Outcome:
     from puma_cli.checkpoint.provenance import to_plain
-    from puma_cli.report.profile_page import DEPTH_HEADERS, depth_rows, prune_command
+    from puma_cli.profiling.recommendation.explained_choice import NO_CUT
+    from puma_cli.report.profile_page import depth_headers, depth_rows, prune_command
 
     choice = profile.choice
     k = choice.k
+    which = f"the first {k - 1} and the last" if choice.keep_last else f"the first {k}"
+    advice = f"Recommended: keep {which} of {profile.depth} layers. {profile.reason}"
+    if choice.rule in NO_CUT:
+        advice = profile.reason
     partial = ": PARTIAL, a limited number of queries" if profile.partial else ""
     if profile.measured.stopped:
         partial = ": PARTIAL, stopped early"
@@ -154,14 +159,14 @@ def _outcome(profile: LayerProfile, folder: Path) -> Outcome:
         payload={"output_dir": str(folder), "recommended": k, **to_plain(profile)},
         body=(
             Table(
-                DEPTH_HEADERS,
+                depth_headers(profile),
                 depth_rows(profile),
                 title=f"{profile.model} on {profile.data}, {profile.split}{partial}",
                 strong=(k - 1,),
             ),
-            f"Recommended: keep {k} of {profile.depth} layers. {profile.reason}",
+            advice,
             *([f"Runner-up: {choice.runner_up_reason}"] if choice.runner_up is not None else []),
-            *([] if profile.prediction is None else profile.prediction.outside),
+            *profile.doubts,
             f"Report: {folder / 'report.html'}",
         ),
         next_command=prune_command(profile, str(folder)),

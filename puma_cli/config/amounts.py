@@ -26,7 +26,8 @@ def parse_count(text: str) -> int:
     """
     if text.strip().lower().endswith(("gb", "mb", "kb", "tb", "ib")):
         raise ConfigError(
-            f"`{text}` is a size, not a number of parameters.", hint=f"Give it with --size {text}."
+            f"`{text}` is a size, not a number of parameters.",
+            hint=f"Write a number such as 4B; `puma prune` takes a size as --size {text}.",
         )
     return _parse(text, _COUNTS, "a number of parameters", "4B, 350M or 1500000000")
 

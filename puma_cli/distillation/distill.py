@@ -24,7 +24,7 @@ from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, latest_state, load_state
-from puma_cli.distillation.teacher_cache import TeacherCache, planned_inputs
+from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.devices import choose_device
@@ -172,7 +172,7 @@ def _prepare(
         cache=TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
             planned_inputs(order, examples, steps),
-            identify(resolve(settings.teacher)),
+            identify_teacher(resolve(settings.teacher), settings.full_hash),
         )
         if cached
         else None,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from puma_cli.config.settings import LoraSettings, TrainSettings
+from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.objective import Embeddings
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
@@ -66,6 +67,9 @@ class Pair:
         self.kept = list(kept) if self.shared and kept else list(range(self.embedder.depth))
         self._same_vision = self.shared
         _freeze(self.embedder, lora, train)
+        frozen = train.freeze_vision or lora.rank > 0
+        remembered = FrozenVision(self.embedder) if frozen else None
+        self._see = remembered.features if remembered else self.embedder.vision_features
         self._adapters: Any = None
         if lora.rank > 0:
             with self.embedder.layers(self.kept):
@@ -103,7 +107,7 @@ class Pair:
             parts = split_by_length(batch)
             learned, taught = [], []
             for part in parts:
-                vision = self.embedder.vision_features(part.batch)
+                vision = self._see(part.batch)
                 with self.student() as student:
                     learned.append(student.embed(part.batch, vision))
                 if with_teacher:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Container, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from puma_cli.checkpoint.fingerprint import identify
+from puma_cli.checkpoint.layout import PROVENANCE
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
@@ -26,6 +29,8 @@ from puma_cli.progress import Reporter
 
 # Inputs in a file: at a dimension of 3,584 it has 59 MB, and a stop loses one at most.
 ROWS = 4_096
+# Changes whenever the same input may be embedded otherwise than before.
+FORMAT = 1
 BATCH = 128
 _VECTORS, _KEYS = "vectors", "keys"
 # Bytes of a key: no two of a billion inputs will share one.
@@ -42,17 +47,20 @@ class TeacherCache:
     Args:
         folder: where the files lie, in a folder of the teacher's own.
         inputs: the distinct inputs of the training, in a fixed order.
-        teacher: what identifies the teacher, such as its fingerprint.
+        teacher: what identifies the teacher, from `identify_teacher`.
+
+    Raises:
+        DataError: an image is not there.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[Input], teacher: str) -> None:
         self._folder = folder / hashlib.sha256(teacher.encode()).hexdigest()[: 2 * _KEY]
-        self._inputs = inputs
-        self._places: dict[Input, tuple[int, int]] = {}
+        self._keys = _keys(inputs)
+        self._places: dict[bytes, tuple[int, int]] = {}
         self._parts: list[Tensor] = []
 
     def __len__(self) -> int:
-        return len(self._inputs)
+        return len(self._keys)
 
     def fill(self, load: Callable[[], Embedder], reporter: Reporter, stop: StopRequest) -> bool:
         """Compute what no file holds yet; return whether everything is there.
@@ -66,10 +74,10 @@ class TeacherCache:
             DeviceError: the device runs out of memory.
             OutputError: the disk is full or refuses.
         """
-        by_key = dict(zip(_keys(self._inputs), self._inputs, strict=True))
+        wanted = {key: entry for entry, key in self._keys.items()}
         for file in sorted(self._folder.glob("*.safetensors")):
-            self._take(file, by_key)
-        missing = [entry for entry in self._inputs if entry not in self._places]
+            self._take(file, wanted)
+        missing = [entry for key, entry in wanted.items() if key not in self._places]
         if missing:
             teacher = load()
             starts = range(0, len(missing), ROWS)
@@ -78,12 +86,12 @@ class TeacherCache:
                     if stop:
                         return False
                     rows = missing[start : start + ROWS]
-                    self._take(self._write(rows, self._compute(teacher, rows)), by_key)
+                    self._take(self._write(rows, self._compute(teacher, rows)), wanted)
         return True
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
         """Return the teacher's embeddings of some inputs, float32 (B, D) on the CPU."""
-        places = [self._places[entry] for entry in inputs]
+        places = [self._places[self._keys[entry]] for entry in inputs]
         return torch.stack([self._parts[number][row] for number, row in places])
 
     @torch.no_grad()
@@ -94,18 +102,21 @@ class TeacherCache:
         return out
 
     def _write(self, rows: Sequence[Input], vectors: Tensor) -> Path:
-        keys = b"".join(_keys(rows))
+        keys = b"".join(self._keys[entry] for entry in rows)
         # Named by what it holds, so that trainings may fill one folder at the same time.
         path = self._folder / f"{hashlib.sha256(keys).hexdigest()[: 2 * _KEY]}.safetensors"
-        draft = path.with_suffix(".partial")
+        draft = path.with_suffix(f".{secrets.token_hex(4)}.partial")
         table = torch.frombuffer(bytearray(keys), dtype=torch.uint8).view(len(rows), _KEY)
         with explained_writes(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_file({_VECTORS: vectors, _KEYS: table}, draft)
-            draft.rename(path)
+            try:
+                save_file({_VECTORS: vectors, _KEYS: table}, draft)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
         return path
 
-    def _take(self, path: Path, by_key: dict[bytes, Input]) -> None:
+    def _take(self, path: Path, wanted: Container[bytes]) -> None:
         """Note the rows of a file that the training needs; they are mapped rather than read."""
         try:
             with safe_open(path, "pt") as file:
@@ -115,13 +126,27 @@ class TeacherCache:
             return
         raw = keys.numpy().tobytes()
         for row in range(len(keys)):
-            entry = by_key.get(raw[row * _KEY : (row + 1) * _KEY])
-            if entry is not None:
-                self._places[entry] = (len(self._parts), row)
+            key = raw[row * _KEY : (row + 1) * _KEY]
+            if key in wanted:
+                self._places[key] = (len(self._parts), row)
         self._parts.append(vectors)
 
 
-def _keys(inputs: Sequence[Input]) -> list[bytes]:
+def identify_teacher(folder: Path, full: bool = False) -> str:
+    """Return what the embeddings of a checkpoint hang on: its hash and all of its small files.
+
+    Args:
+        full: hash every byte of the weights, instead of a sample of them.
+    """
+    small = [file for pattern in ("*.json", "*.jinja") for file in folder.glob(pattern)]
+    digest = hashlib.sha256()
+    for file in sorted(small):
+        if file.name != PROVENANCE:
+            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return f"{FORMAT} {identify(folder, full)} {digest.hexdigest()}"
+
+
+def _keys(inputs: Sequence[Input]) -> dict[Input, bytes]:
     """Return a hash of each input; of an image it sees path, size and time of change."""
 
     @cache
@@ -132,11 +157,11 @@ def _keys(inputs: Sequence[Input]) -> list[bytes]:
             raise DataError(f"The image `{image}` cannot be read.", cause=str(error)) from error
         return str(image.resolve()), found.st_size, found.st_mtime_ns
 
-    rows = (
-        [entry.text, None if entry.image is None else state(entry.image), entry.instruction]
-        for entry in inputs
-    )
-    return [hashlib.sha256(json.dumps(row).encode()).digest()[:_KEY] for row in rows]
+    keys = {}
+    for entry in inputs:
+        row = [entry.text, entry.image and state(entry.image), entry.instruction]
+        keys[entry] = hashlib.sha256(json.dumps(row).encode()).digest()[:_KEY]
+    return keys
 
 
 def planned_inputs(order: BatchOrder, examples: Examples, steps: int) -> list[Input]:

@@ -38,6 +38,7 @@ class Batch:
         last: index of the embed token of each row (B,).
         pixel_values: flattened patches of all images (P, C), or None.
         image_grid: patches in time, height and width of each image (I, 3), or None.
+        images: the file of each image that is shown as it is, None of a random view (I).
     """
 
     input_ids: torch.Tensor
@@ -47,11 +48,12 @@ class Batch:
     last: torch.Tensor
     pixel_values: torch.Tensor | None = None
     image_grid: torch.Tensor | None = None
+    images: tuple[Path | None, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
         moved: dict[str, Any] = {
-            name: None if value is None else value.to(device, non_blocking=True)
+            name: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
             for name, value in vars(self).items()
         }
         return Batch(**moved)
@@ -131,6 +133,11 @@ class Processor:
             if pixels
             else None,
             image_grid=torch.tensor(grids) if grids else None,
+            images=tuple(
+                None if entry.view is not None else entry.image
+                for entry in inputs
+                if entry.image is not None
+            ),
         )
 
     def _content(self, entry: Input) -> list[dict[str, str]]:

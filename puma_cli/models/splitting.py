@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,29 +64,40 @@ def select_rows(batch: Batch, rows: Tensor) -> Batch:
     """Return the batch of some rows (B'), in ascending order, cut to the longest of them."""
     last = batch.last[rows]
     width = int(last.max()) + 1
-    pixels, grid = _images_of(batch, rows)
+    chosen = _images_of(batch, rows)
     return Batch(
         input_ids=batch.input_ids[rows, :width],
         attention_mask=batch.attention_mask[rows, :width],
         position_ids=batch.position_ids[:, rows, :width],
         token_types=batch.token_types[rows, :width],
         last=last,
-        pixel_values=pixels,
-        image_grid=grid,
+        **({} if chosen is None else select_images(batch, chosen)),
     )
 
 
-def _images_of(batch: Batch, rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    if batch.pixel_values is None or batch.image_grid is None:
-        return None, None
+def select_images(batch: Batch, chosen: Tensor) -> dict[str, Any]:
+    """Return the fields of a batch that hold images, for those that are True in `chosen` (I)."""
+    assert batch.pixel_values is not None and batch.image_grid is not None
+    chosen = chosen.to(batch.image_grid.device)
+    patches = batch.image_grid.prod(dim=1)
+    return {
+        "pixel_values": batch.pixel_values[chosen.repeat_interleave(patches)],
+        "image_grid": batch.image_grid[chosen],
+        "images": tuple(
+            image for image, kept in zip(batch.images, chosen.tolist(), strict=True) if kept
+        ),
+    }
+
+
+def _images_of(batch: Batch, rows: Tensor) -> Tensor | None:
+    """Tell which of the batch's images belong to the rows (I), or None if none does."""
+    if batch.pixel_values is None:
+        return None
     has_image = batch.token_types.bool().any(dim=1)
     chosen = torch.zeros_like(has_image)
     chosen[rows] = True
     images = chosen[has_image]
-    if not bool(images.any()):
-        return None, None
-    patches = batch.image_grid.prod(dim=1)
-    return batch.pixel_values[images.repeat_interleave(patches)], batch.image_grid[images]
+    return images if bool(images.any()) else None
 
 
 def _cheapest_cuts(lengths: np.ndarray, pass_tokens: int) -> list[int]:

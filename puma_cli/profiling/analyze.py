@@ -11,7 +11,6 @@ from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
-from puma_cli.config.amounts import parse_count
 from puma_cli.config.layers import first_layers, keep_last_layers
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import AnalyzeSettings
@@ -27,15 +26,17 @@ from puma_cli.profiling.cost.depth_cost import costs_by_depth, count_parameters,
 from puma_cli.profiling.cost.flops import count_flops, count_sizes
 from puma_cli.profiling.cost.latency import draw_evenly, measure_speed
 from puma_cli.profiling.profile import (
-    PLAIN,
     LayerProfile,
     Measurement,
+    TaskReadout,
     mean_curve,
     write_profile,
 )
-from puma_cli.profiling.recommendation.aims import Aims
+from puma_cli.profiling.recommendation.aims import aims_of
 from puma_cli.profiling.recommendation.choice import choose
-from puma_cli.profiling.recommendation.predictor import predict
+from puma_cli.profiling.recommendation.curves import Curves
+from puma_cli.profiling.recommendation.predictor import Prediction, predict
+from puma_cli.profiling.retrieval.readings import CUTS
 from puma_cli.profiling.retrieval.readout import read_out_depths
 from puma_cli.profiling.retrieval.retention import retention_curves
 from puma_cli.profiling.sampling import sample_for
@@ -70,7 +71,7 @@ def analyze(
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
     check_settings(settings)
-    _aims(settings)
+    aims_of(settings)
     processes = join(settings.device)
     if processes.is_main:
         # Before a model is fetched for nothing.
@@ -121,17 +122,23 @@ def profile_embedder(
         DataError: the data set is broken or too large to be held at every depth.
         NumericError: a layer's output is not finite.
     """
-    aims = _aims(settings)
+    aims = aims_of(settings)
     aims.check(count_parameters(embedder))
     sample = sample_for(settings, data)
-    # First, so that a stop later on finds the costs measured.
-    speed = measure_speed(
-        embedder,
-        sample.queries,
-        sample.candidates,
-        batch_size=settings.batch_size,
-        reporter=reporter,
+    # First, so that a stop later on finds the costs measured; by one process, while nothing else
+    # takes its cores.
+    (speed, *_) = processes.gather(
+        measure_speed(
+            embedder,
+            sample.queries,
+            sample.candidates,
+            batch_size=settings.batch_size,
+            reporter=reporter,
+        )
+        if processes.is_main
+        else None
     )
+    assert speed is not None
     bridges = _bridges(embedder, data, settings, reporter, processes)
     with nullcontext() if stop is None else stop:
         readout = read_out_depths(
@@ -161,17 +168,20 @@ def profile_embedder(
         count_flops(embedder.model, *candidates),
         speed,
     )
-    curve = mean_curve(readout.tasks, METRIC)
     retention = retention_curves(readout.hits, settings.seed)
-    prediction = predict(retention, width=embedder.width, full=curve[-1])
+    full = mean_curve(readout.tasks, METRIC)[-1]
+    prediction = predict(retention, dimension=embedder.dimension, full=full)
+    first, keep_last = (
+        _curves(readout.tasks, cut, prediction) if cut in retention else None for cut in CUTS
+    )
+    assert first is not None
     choice = choose(
-        curve,
+        first,
+        keep_last=keep_last,
         queries=scored.query_count,
         aims=aims,
         costs=costs,
-        predicted=None if prediction is None else prediction.kept[PLAIN],
         metric=METRIC,
-        bridged=mean_curve(readout.tasks, METRIC, "bridged") if "bridged" in bridges else None,
     )
     profile = LayerProfile(
         model=settings.model,
@@ -203,15 +213,6 @@ def profile_embedder(
     return profile, bridges
 
 
-def _aims(settings: AnalyzeSettings) -> Aims:
-    most = settings.max_parameters
-    return Aims(
-        retention=settings.target_retention,
-        parameters=None if most is None else parse_count(most),
-        latency=settings.max_latency,
-    )
-
-
 def _bridges(
     embedder: Embedder,
     data: MbeirFolder,
@@ -241,6 +242,15 @@ def _bridges(
         processes=processes,
     )
     return {name: [next(found) for _ in group] for name, group in cuts.items()}
+
+
+def _curves(tasks: tuple[TaskReadout, ...], cut: str, prediction: Prediction | None) -> Curves:
+    plain, bridged = CUTS[cut]
+    return Curves(
+        untrained=mean_curve(tasks, METRIC, plain),
+        bridged=mean_curve(tasks, METRIC, bridged) if bridged in tasks[0].scores else None,
+        predicted=None if prediction is None else prediction.kept.get(cut),
+    )
 
 
 def _lengths(embedder: Embedder, inputs: Sequence[Input]) -> tuple[list[int], list[int]]:

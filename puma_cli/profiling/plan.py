@@ -19,6 +19,7 @@ from puma_cli.profiling.bridges.bridge import (
     moments_bytes,
     passes_needed,
 )
+from puma_cli.profiling.recommendation.aims import aims_of
 from puma_cli.profiling.retrieval.passes import storage
 from puma_cli.profiling.sampling import sample_for
 from puma_cli.profiling.similarity.cka import cka_bytes
@@ -60,6 +61,7 @@ def plan_analysis(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> Ana
         DataError: the data set is missing or broken, or has more queries than can be held.
     """
     check_settings(settings)
+    aims_of(settings)
     data = MbeirFolder(settings.data)
     folder = resolve(settings.model, reporter)
     config = read_object(folder / CONFIG)

@@ -9,12 +9,14 @@ from pathlib import Path
 from puma_cli.checkpoint.layout import PROFILE
 from puma_cli.checkpoint.output_folder import write_json
 from puma_cli.checkpoint.provenance import to_plain
+from puma_cli.config.layers import first_layers, keep_last_layers
 from puma_cli.errors import CheckpointError
 from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
-from puma_cli.profiling.recommendation.choice import Choice
+from puma_cli.profiling.recommendation.explained_choice import Choice
 from puma_cli.profiling.recommendation.predictor import Prediction
 from puma_cli.profiling.records import build
+from puma_cli.profiling.retrieval.readings import read_depths
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.profiling.similarity.measures import LayerSimilarity
 
@@ -109,8 +111,19 @@ class LayerProfile:
 
     @property
     def recommended(self) -> int:
-        """The number of first decoder layers to keep."""
+        """The number of decoder layers to keep."""
         return self.choice.k
+
+    @property
+    def cut(self) -> str:
+        """The recommended way to cut, a key of `CUTS`."""
+        return "keep_last" if self.choice.keep_last else PLAIN
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The decoder layers to keep, ascending."""
+        named = keep_last_layers if self.choice.keep_last else first_layers
+        return named(self.choice.k, self.depth)
 
     @property
     def reason(self) -> str:
@@ -141,6 +154,25 @@ class LayerProfile:
     def readings(self) -> tuple[str, ...]:
         """The ways of reading a cut that were measured."""
         return tuple(self.readout[0].scores)
+
+    def depths(self, reading: str) -> range:
+        """Return the depths at which a reading says anything."""
+        return read_depths(reading, self.depth)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """In what the prediction for the recommended cut goes beyond what it was fitted on."""
+        if self.prediction is None:
+            return ()
+        low, high = self.prediction.fitted_on.shares
+        part = self.recommended / self.depth
+        if low <= part <= high or part == 1.0:
+            return self.prediction.outside
+        return (
+            *self.prediction.outside,
+            f"The cut keeps {part:.0%} of the layers; the prediction was fitted on cuts to "
+            f"{low:.0%} to {high:.0%}.",
+        )
 
     def mean(self, metric: str = "hit@1", reading: str = PLAIN) -> tuple[float, ...]:
         """Return the plain mean of `metric` over tasks at depths 0 to L, (L + 1,)."""

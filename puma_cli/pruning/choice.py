@@ -34,7 +34,7 @@ def check_choice(settings: PruneSettings) -> None:
             f"--keep-last does not go with --{given[0]}.",
             cause="A list names every layer itself."
             if given[0] == "layers"
-            else "A profile's recommendation is of first layers.",
+            else "A profile says itself whether the last layer stays.",
             hint="Give --keep K --keep-last, or a list such as --layers 0-2,11.",
         )
 
@@ -69,7 +69,7 @@ def choose_layers(
     from puma_cli.profiling.profile import read_profile
 
     profile = profile_parent(Path(str(settings.profile)), settings, source, reporter)
-    return first_layers(read_profile(profile.name).recommended, depth), (profile,)
+    return read_profile(profile.name).layers, (profile,)
 
 
 def profile_parent(

@@ -6,37 +6,44 @@ from collections.abc import Sequence
 
 from puma_cli.profiling.profile import PLAIN, LayerProfile
 from puma_cli.profiling.recommendation.predictor import Prediction
+from puma_cli.profiling.retrieval.readings import CUTS
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.report.grouped_table import Group, grouped_table
-from puma_cli.report.numbers import count, share, size_on_disk
+from puma_cli.report.numbers import count, share, size_on_disk, three_digits
 
 BRIDGED = "bridged"
 UNKNOWN = "–"
 
-# Short: a terminal of 80 columns shows the whole table.
-DEPTH_HEADERS = (
-    "layers",
-    "parameters",
-    "hit@1",
-    "kept",
-    "bridged",
-    "trained",
-    "GFLOPs a query",
-    "ms a query",
-)
+
+def depth_headers(profile: LayerProfile) -> list[str]:
+    """Return the headings of `depth_rows`; short, since a terminal may have 80 columns."""
+    trained = [] if profile.prediction is None else ["predicted"]
+    return [
+        *("layers", "parameters", "hit@1", "kept", "bridged"),
+        *trained,
+        *("GFLOPs a query", "ms a query"),
+    ]
 
 
 def depth_rows(profile: LayerProfile) -> list[list[str]]:
-    """Return the table of all cuts, one row for each depth k = 1 to L, under `DEPTH_HEADERS`."""
-    hits = profile.mean()
+    """Return the table of all cuts, one row for each depth k = 1 to L, under `depth_headers`.
+
+    They are cut the way that is recommended.
+    """
+    plain, bridged = CUTS[profile.cut]
+    hits = profile.mean("hit@1", plain)
     return [
         [
             str(cost.k),
             count(cost.parameters),
-            f"{hits[cost.k]:.1%}",
-            kept_of_full(profile, PLAIN, cost.k, interval=False),
-            kept_of_full(profile, BRIDGED, cost.k, interval=False),
-            predicted(profile, cost.k, interval=False),
+            f"{hits[cost.k]:.1%}" if cost.k in profile.depths(plain) else UNKNOWN,
+            kept_of_full(profile, plain, cost.k, interval=False),
+            kept_of_full(profile, bridged, cost.k, interval=False),
+            *(
+                [predicted(profile, profile.cut, cost.k, interval=False)]
+                if profile.prediction is not None
+                else []
+            ),
             gigaflops(cost.flops_query),
             three_digits(cost.latency_query),
         ]
@@ -94,9 +101,29 @@ def cost_table(profile: LayerProfile) -> str:
         kept = [[kept_of_full(profile, BRIDGED, cost.k)] for cost in costs]
         groups.append(Group("bridged", ["kept"], kept))
     if profile.prediction is not None:
-        kept = [[predicted(profile, cost.k)] for cost in costs]
+        kept = [[predicted(profile, PLAIN, cost.k)] for cost in costs]
         groups.append(Group("trained", ["predicted"], kept))
+    if "keep_last" in profile.retention:
+        groups.append(_last_kept(profile))
     return grouped_table(groups, marked=[profile.recommended - 1])
+
+
+def _last_kept(profile: LayerProfile) -> Group:
+    """Return what cuts that keep the last layer keep of the full score."""
+    plain, bridged = CUTS["keep_last"]
+    columns = {"untrained": plain}
+    if bridged in profile.retention:
+        columns["bridged"] = bridged
+    cells = [
+        [kept_of_full(profile, name, cost.k, interval=False) for name in columns.values()]
+        for cost in profile.costs
+    ]
+    names = list(columns)
+    if profile.prediction is not None:
+        names.append("trained")
+        for cost, row in zip(profile.costs, cells, strict=True):
+            row.append(predicted(profile, "keep_last", cost.k, interval=False))
+    return Group("last layer kept", names, cells)
 
 
 def cost_notes(profile: LayerProfile) -> list[str]:
@@ -136,10 +163,11 @@ def prediction_note(prediction: Prediction) -> str:
     read = "bridged" if prediction.reads == "bridged" else "untrained"
     return " ".join(
         [
-            f"Trained is a prediction from the {read} cut, fitted on {known.students} students of "
-            f"{len(known.models)} small models ({listing(known.models)}), trained for "
-            f"{known.steps:,} steps by the recipe {known.recipe}; its interval holds what it was "
-            "off by on models that it had not seen.",
+            f"Predicted is what the trained cut will keep, from what the {read} cut keeps, as "
+            f"fitted on {known.students} students of {len(known.models)} small models "
+            f"({listing(known.models)}) trained for {known.steps:,} steps by the recipe "
+            f"{known.recipe}; its interval holds what it was off by on models that it had not "
+            "seen.",
             *prediction.outside,
         ]
     )
@@ -150,20 +178,18 @@ def gigaflops(flops: float) -> str:
     return three_digits(flops / 1e9)
 
 
-def three_digits(value: float) -> str:
-    """Return a number >= 0 in three digits, or all before the point: 0.0170, 1.72, 172, 1,724."""
-    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
-
-
 def kept_of_full(profile: LayerProfile, reading: str, k: int, interval: bool = True) -> str:
     """Return the share of the full hit@1 that a reading keeps at depth k, with its interval."""
+    if k not in profile.depths(reading):
+        return UNKNOWN
     return _in_percent(profile.retention.get(reading), k, interval)
 
 
-def predicted(profile: LayerProfile, k: int, interval: bool = True) -> str:
-    """Return the share of the full hit@1 that the trained cut is predicted to keep at depth k."""
-    found = None if profile.prediction is None else profile.prediction.kept[PLAIN]
-    return _in_percent(found, k, interval)
+def predicted(profile: LayerProfile, cut: str, k: int, interval: bool = True) -> str:
+    """Return the share of the full hit@1 that a trained cut is predicted to keep at depth k."""
+    if profile.prediction is None or k not in profile.depths(cut):
+        return UNKNOWN
+    return _in_percent(profile.prediction.kept.get(cut), k, interval)
 
 
 def _in_percent(found: Retention | None, k: int, interval: bool) -> str:

@@ -18,6 +18,16 @@ def share(part: float, whole: float) -> str:
     return f"{part / whole:.0%}" if whole else "–"
 
 
+def three_digits(value: float) -> str:
+    """Return a number >= 0 in three digits, or all before the point: 0.0170, 1.72, 172, 1,724."""
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"
+
+
+def percent(part: float) -> str:
+    """Return a share in percent, as many digits as it has: 90%, 97.5%, 99.9%."""
+    return f"{100 * part:.4g}%"
+
+
 def _scaled(number: int, units: tuple[tuple[int, str], ...], plain: str) -> str:
     for size, unit in units:
         # 999.6 k would round to "1e+03 k": from there on it belongs to the next unit.

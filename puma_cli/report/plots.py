@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
 from puma_cli.profiling.profile import PLAIN, LayerProfile
-from puma_cli.profiling.retrieval.readings import READINGS
+from puma_cli.profiling.retrieval.readings import CUTS, READINGS
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.report.drawing import LIGHT, canvas, house_style
 from puma_cli.report.heat_map import draw_cells, draw_scale, map_canvas
@@ -48,13 +48,15 @@ def plot_readout(profile: LayerProfile, cut: int | None = None) -> Figure:
 
     Args:
         profile: what was measured.
-        cut: the depth to mark (1 to L); the recommended one by default.
+        cut: the number of first layers to mark (1 to L); the recommended cut by default.
     """
     title = "Retrieval by cuts before any training"
+    way = profile.cut if cut is None else PLAIN
     if profile.prediction is None:
-        return _plot_readings(profile, SYMMETRIC, cut, 4.4, title)
+        return _plot_readings(profile, SYMMETRIC, CUTS[way], cut, 4.4, title)
     title += ", and as predicted after it"
-    return _plot_readings(profile, SYMMETRIC, cut, 4.6, title, profile.prediction.kept[PLAIN])
+    trained = profile.prediction.kept.get(way)
+    return _plot_readings(profile, SYMMETRIC, CUTS[way], cut, 4.6, title, trained)
 
 
 def plot_asymmetric(profile: LayerProfile, cut: int | None = None) -> Figure:
@@ -65,7 +67,7 @@ def plot_asymmetric(profile: LayerProfile, cut: int | None = None) -> Figure:
         cut: the depth to mark (1 to L); the recommended one by default.
     """
     title = "A cut's queries in the full model's index"
-    return _plot_readings(profile, ASYMMETRIC, cut, 3.5, title)
+    return _plot_readings(profile, ASYMMETRIC, ASYMMETRIC, cut, 3.5, title)
 
 
 def plot_tasks(profile: LayerProfile, metric: str = METRIC) -> Figure:
@@ -101,16 +103,6 @@ def plot_tasks(profile: LayerProfile, metric: str = METRIC) -> Figure:
         unit = " in percent" if numbered else ""
         axes.set_title(f"{metric} of each task{unit}; the frame marks the cut")
     return figure
-
-
-def drawn_depths(profile: LayerProfile, reading: str) -> list[int]:
-    """Return the depths at which a reading says anything: of no layers, a bridge says nothing."""
-    if reading.startswith("keep_last"):
-        # One layer alone would be the last one, which nobody keeps.
-        first = 2
-    else:
-        first = 0 if reading in ("first", "first_to_full") else 1
-    return list(range(min(first, profile.depth), profile.depth + 1))
 
 
 def depth_axis(axes: Axes, depth: int, margin: bool = True) -> None:
@@ -152,6 +144,7 @@ def mark_cells(
 def _plot_readings(
     profile: LayerProfile,
     names: tuple[str, ...],
+    said: tuple[str, str],
     cut: int | None,
     height: float,
     title: str,
@@ -166,16 +159,16 @@ def _plot_readings(
         axes.axhline(full, color=LIGHT.muted, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1)
         tops = [full]
         for name in shown:
-            depths = drawn_depths(profile, name)
+            depths = list(profile.depths(name))
             values = [profile.mean(METRIC, name)[k] for k in depths]
             axes.plot(depths, values, **_line(name))
             tops.append(max(values))
             # Four bands would hide one another; the two plain curves have theirs.
             if not name.startswith("keep_last"):
-                found, depths = profile.retention[name], drawn_depths(profile, name)
+                found = profile.retention[name]
                 tops.append(_draw_band(axes, found, depths, full, _COLOURS[name]))
         if trained is not None:
-            depths = list(range(1, profile.depth + 1))
+            depths = [k for k in profile.depths(said[0]) if k]
             values = [math.nan if (at := trained.share[k]) is None else at * full for k in depths]
             axes.plot(depths, values, **_TRAINED)
             tops += [value for value in values if not math.isnan(value)]
@@ -186,7 +179,7 @@ def _plot_readings(
         # Above the frame, where no curve can run into it.
         early = cut <= 0.7 * profile.depth
         axes.annotate(
-            "cut here: " + _say_cut(profile, shown, cut, trained),
+            "cut here: " + _say_cut(profile, [n for n in said if n in shown], cut, trained),
             (cut, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(-3 if early else 3, 4),
@@ -210,19 +203,18 @@ def _plot_readings(
         axes.set_title(title, pad=26.0)
         handles = [Line2D([], [], label=_LABELS[name], **_line(name)) for name in shown]
         if trained is not None:
-            handles.append(Line2D([], [], label="first k layers, trained (predicted)", **_TRAINED))
+            label = f"{_LABELS[said[0]].removesuffix(', untrained')}, trained (predicted)"
+            handles.append(Line2D([], [], label=label, **_TRAINED))
         figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
-def _say_cut(profile: LayerProfile, shown: list[str], cut: int, trained: Retention | None) -> str:
+def _say_cut(profile: LayerProfile, said: list[str], cut: int, trained: Retention | None) -> str:
     """Return the cut with its scores, in words that the legend explains."""
     words = [f"k = {cut}"]
-    for name, word in zip(
-        ("first", "bridged", *ASYMMETRIC), ("untrained", "bridged") * 2, strict=True
-    ):
-        if name in shown:
-            words.append(f"{word} {profile.mean(METRIC, name)[cut]:.1%}")
+    for name in said:
+        word = "bridged" if "bridged" in name else "untrained"
+        words.append(f"{word} {profile.mean(METRIC, name)[cut]:.1%}")
     if trained is not None and (kept := trained.share[cut]) is not None:
         words.append(f"trained about {kept * profile.mean(METRIC)[-1]:.0%}")
     return ", ".join(words)

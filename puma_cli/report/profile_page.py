@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from puma_cli.checkpoint.output_folder import write_text
 from puma_cli.profiling.profile import LayerProfile
+from puma_cli.profiling.recommendation.explained_choice import NO_CUT
 from puma_cli.report.captions import LABELS, caption
-from puma_cli.report.depth_table import DEPTH_HEADERS, cost_notes, cost_table, depth_rows
+from puma_cli.report.depth_table import cost_notes, cost_table, depth_headers, depth_rows
 from puma_cli.report.drawing import save_png, to_svg
 from puma_cli.report.layer_plots import plot_blocks, plot_cka, plot_cosines, plot_similarity
 from puma_cli.report.numbers import count, share
@@ -26,7 +27,7 @@ from puma_cli.report.profile_tables import (
     task_table,
 )
 
-__all__ = ["DEPTH_HEADERS", "depth_rows", "prune_command", "render", "write_profile_page"]
+__all__ = ["depth_headers", "depth_rows", "prune_command", "render", "write_profile_page"]
 
 REPORT = "report.html"
 
@@ -122,7 +123,9 @@ def render(profile: LayerProfile, figures: Mapping[str, Drawing], output_dir: st
 
 
 def prune_command(profile: LayerProfile, output_dir: str) -> str:
-    """Return what to type to cut at the recommended depth."""
+    """Return what to type to cut at the recommended depth, or nothing where no cut is."""
+    if profile.choice.rule in NO_CUT:
+        return ""
     name = profile.model.rstrip("/").rsplit("/", 1)[-1].partition("@")[0]
     output = f"{name}-{profile.recommended}"
     words = ["puma", "prune", profile.model, "--profile", output_dir, "--output-dir", output]
@@ -134,22 +137,31 @@ def _subheading(text: str) -> str:
 
 
 def _summary(profile: LayerProfile, output_dir: str) -> str:
-    k, depth = profile.recommended, profile.depth
+    k, choice = profile.recommended, profile.choice
     left, full = profile.parameters[k], profile.parameters[-1]
-    choice = profile.choice
     second = [] if choice.runner_up is None else [f"Runner-up: {choice.runner_up_reason}"]
-    if choice.rule == "whole":
-        return card("There is nothing to cut.", [profile.reason, *second])
-    doubts = [] if profile.prediction is None else list(profile.prediction.outside)
+    doubts = ["The prediction is a guess here. " + " ".join(profile.doubts)] * bool(profile.doubts)
+    if choice.rule in NO_CUT:
+        return card(_headline(profile), [profile.reason, *second, *doubts])
     paragraphs = [
         profile.reason,
         f"The cut keeps {count(left)} of {count(full)} parameters ({share(left, full)}).",
         *second,
-        *([" ".join(["The prediction is a guess here.", *doubts])] if doubts else []),
+        *doubts,
         "What a depth trains back to, `puma distill`, `puma eval` and `puma compare` show. Type "
         "this next:",
     ]
-    headline = f"Cut after layer {k} of {depth}: keep the first {k}."
-    if profile.choice.rule == "share":
-        headline = f"No depth stands out; {k} of {depth} layers is a customary start."
-    return card(headline, paragraphs, prune_command(profile, output_dir))
+    return card(_headline(profile), paragraphs, prune_command(profile, output_dir))
+
+
+def _headline(profile: LayerProfile) -> str:
+    k, depth, choice = profile.recommended, profile.depth, profile.choice
+    if choice.rule == "unmet":
+        return "No cut is what was asked for."
+    if choice.rule == "whole":
+        return "There is nothing to cut." if depth == 1 else "Nothing needs to be cut."
+    if choice.rule == "share":
+        return f"No depth stands out; {k} of {depth} layers is a customary start."
+    if choice.keep_last:
+        return f"Keep {k} of {depth} layers: the first {k - 1} and the last."
+    return f"Cut after layer {k} of {depth}: keep the first {k}."

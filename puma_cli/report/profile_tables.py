@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.profile import PLAIN, LayerProfile
+from puma_cli.profiling.retrieval.readings import CUTS
 from puma_cli.report.depth_table import BRIDGED, UNKNOWN
 from puma_cli.report.grouped_table import Group, grouped_table
 from puma_cli.report.layer_means import mean_over, was_trimmed
@@ -45,7 +46,7 @@ def task_table(profile: LayerProfile) -> str:
         Group("", ["task", "queries", "candidates"], names),
         Group("full model", ["hit@1"], [[f"{score:.1%}"] for score in full]),
     ]
-    for reading, title in ((PLAIN, "untrained"), (BRIDGED, "bridged")):
+    for reading, title in zip(CUTS[profile.cut], ("untrained", "bridged"), strict=True):
         if reading in profile.readings:
             at_cut = [task.scores[reading]["hit@1"][k] for task in profile.readout]
             at_cut.append(profile.mean("hit@1", reading)[k])

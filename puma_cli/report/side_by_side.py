@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from puma_cli.profiling.comparison import ProfileComparison
 from puma_cli.profiling.profile import PLAIN, LayerProfile
+from puma_cli.profiling.retrieval.readings import CUTS
 from puma_cli.report.depth_table import (
     BRIDGED,
     UNKNOWN,
     kept_of_full,
     predicted,
-    three_digits,
 )
-from puma_cli.report.numbers import count, share
+from puma_cli.report.numbers import count, share, three_digits
 
 
 def cut_rows(comparison: ProfileComparison) -> list[list[str]]:
@@ -45,17 +45,19 @@ def kept_rows(comparison: ProfileComparison) -> list[list[str]]:
 def _facts(profile: LayerProfile) -> dict[str, str]:
     k = profile.recommended
     cost = profile.costs[k - 1]
+    plain, bridged = CUTS[profile.cut]
     return {
         "data": f"{profile.data}, {profile.split}",
         "queries": f"{profile.queries:,}{' (part)' if profile.partial else ''}",
         "full hit@1": f"{profile.mean()[-1]:.1%}",
-        "recommended": f"{k} of {profile.depth} layers",
+        "recommended": f"{k} of {profile.depth} layers"
+        + (", the last among them" if profile.choice.keep_last else ""),
         "rule": profile.choice.rule,
         "parameters": f"{count(cost.parameters)} "
         f"({share(cost.parameters, profile.parameters[-1])} of full)",
-        "kept untrained": kept_of_full(profile, PLAIN, k),
-        "kept bridged": kept_of_full(profile, BRIDGED, k),
-        "kept trained (predicted)": predicted(profile, k),
+        "kept untrained": kept_of_full(profile, plain, k),
+        "kept bridged": kept_of_full(profile, bridged, k),
+        "kept trained (predicted)": predicted(profile, profile.cut, k),
         "ms a query": f"{three_digits(cost.latency_query)} "
         f"({three_digits(profile.costs[-1].latency_query)} in full)",
     }

@@ -35,5 +35,5 @@ def test_other_texts_are_refused_with_their_value(text: str) -> None:
 def test_a_likely_slip_is_named() -> None:
     with pytest.raises(ConfigError, match="Did you mean `8GB`"):
         parse_size("8G")
-    with pytest.raises(ConfigError, match="Give it with --size 8GB"):
+    with pytest.raises(ConfigError, match="takes a size as --size 8GB"):
         parse_count("8GB")

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from puma_cli.config.settings import (
     DistillSettings,
@@ -24,7 +24,7 @@ from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation import teacher_cache
 from puma_cli.distillation.distill import distill
-from puma_cli.distillation.teacher_cache import TeacherCache, planned_inputs
+from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.embedder import Embedder, load
@@ -191,6 +191,52 @@ def test_an_image_that_changed_is_read_again(
 
         cache.fill(opened, SILENT, StopRequest())
     assert read == [1, 2]
+
+
+def test_two_names_of_one_image_are_one_input(
+    embedder: Embedder, tiny_scenes: Path, tmp_path: Path
+) -> None:
+    image, link = tmp_path / "image.png", tmp_path / "link.png"
+    shutil.copy(next((tiny_scenes).rglob("*.png")), image)
+    link.symlink_to(image)
+    inputs = [Input(image=image), Input(image=link), Input(text="a")]
+    cache = TeacherCache(tmp_path / "kept", inputs, "x")
+    assert cache.fill(lambda: embedder, SILENT, StopRequest())
+    first, second, _ = cache.vectors(inputs)
+    assert torch.equal(first, second)
+    (file,) = (tmp_path / "kept").rglob("*.safetensors")
+    assert len(load_file(file)["keys"]) == 2
+
+
+def test_trainings_may_fill_one_folder_at_the_same_time(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = [Input(text=text) for text in "abc"]
+    one, other = (TeacherCache(tmp_path, inputs, "x") for _ in range(2))
+
+    def overtaken(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        save_file(tensors, path)
+        with monkeypatch.context() as patch:
+            patch.setattr(teacher_cache, "save_file", save_file)
+            other.fill(lambda: embedder, SILENT, StopRequest())
+
+    monkeypatch.setattr(teacher_cache, "save_file", overtaken)
+    assert one.fill(lambda: embedder, SILENT, StopRequest())
+    assert torch.equal(one.vectors(inputs), other.vectors(inputs))
+    (folder,) = tmp_path.iterdir()
+    assert [file.suffix for file in folder.iterdir()] == [".safetensors"]
+
+
+def test_a_teacher_is_known_by_its_small_files_too(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "teacher"
+    shutil.copytree(tiny_checkpoint, folder)
+    before = identify_teacher(folder)
+    assert before == identify_teacher(tiny_checkpoint)
+    file = folder / "preprocessor_config.json"
+    text = file.read_text()
+    file.write_text(text.replace("0", "1", 1))
+    assert len(file.read_text()) == len(text)
+    assert identify_teacher(folder) != before
 
 
 def test_a_folder_without_a_cache_is_refused(settings: DistillSettings) -> None:

@@ -8,6 +8,7 @@ from puma_cli.profiling.bridges.bridge import BridgeFit
 from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
 from puma_cli.profiling.profile import LayerProfile, Measurement, TaskReadout, mean_curve
 from puma_cli.profiling.recommendation.choice import choose
+from puma_cli.profiling.recommendation.curves import Curves
 from puma_cli.profiling.recommendation.predictor import predict
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.profiling.similarity.measures import LayerSimilarity
@@ -98,7 +99,7 @@ def profile(
     retention = {name: _retention(mean_curve(readout, "hit@1", name)) for name in shapes}
     prediction = None
     if predicted:
-        prediction = predict(retention, width=192, full=SHAPE[-1], predictor=PREDICTOR)
+        prediction = predict(retention, dimension=192, full=SHAPE[-1], predictor=PREDICTOR)
     return LayerProfile(
         model="puma-mini",
         data="scenes",
@@ -143,9 +144,11 @@ def profile(
         similarity=groups,
         prediction=prediction,
         choice=choose(
-            mean_curve(readout, "hit@1"),
+            Curves(
+                mean_curve(readout, "hit@1"),
+                predicted=None if prediction is None else prediction.kept["first"],
+            ),
             queries=1600,
-            predicted=None if prediction is None else prediction.kept["first"],
         ),
     )
 

@@ -206,7 +206,9 @@ def test_the_plan_of_a_7b_model() -> None:
         ({"bridge_rows": 5}, ConfigError),
         ({"tasks": "nothing*"}, DataError),
         ({"limit": 0}, ConfigError),
-        ({"retention": 1.5}, ConfigError),
+        ({"target_retention": 1.5}, ConfigError),
+        ({"max_parameters": "many"}, ConfigError),
+        ({"max_parameters": "10"}, ConfigError),
     ],
 )
 def test_refusals_leave_nothing_behind(

@@ -78,3 +78,19 @@ def test_no_json_object(tmp_path: Path, text: str) -> None:
     (tmp_path / "profile.json").write_text(text)
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_profile(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("reading", "depths"),
+    [("first", range(4)), ("bridged_to_full", range(1, 4)), ("keep_last_bridged", range(2, 4))],
+)
+def test_depths_that_say_something(reading: str, depths: range) -> None:
+    assert replace(profile(), depth=3).depths(reading) == depths
+    assert replace(profile(), depth=1).depths(reading)[-1] == 1
+
+
+def test_the_recommended_layers() -> None:
+    made = profile()
+    assert (made.cut, made.layers) == ("first", (0, 1, 2, 3))
+    last = replace(made, choice=replace(made.choice, keep_last=True))
+    assert (last.cut, last.layers) == ("keep_last", (0, 1, 2, 11))

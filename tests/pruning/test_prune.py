@@ -168,7 +168,7 @@ def test_a_profile_decides_only_for_its_own_model(
     parents: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Profile:
-        recommended = 3
+        layers = (0, 1, 2)
 
     monkeypatch.setattr("puma_cli.profiling.profile.read_profile", lambda _: Profile)
     for name, model in (("mine", "base"), ("other", "tied")):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from puma_cli.profiling.cost.depth_cost import Parameters
 from puma_cli.profiling.profile import LayerProfile
 from puma_cli.profiling.recommendation.choice import choose
+from puma_cli.profiling.recommendation.curves import Curves
 from puma_cli.profiling.retrieval.retention import Retention
 from tests.profiling.examples import profile, similarity
 
@@ -51,5 +52,5 @@ def deep(depth: int, full: float = 0.8) -> LayerProfile:
             similarity(entry.side, entry.modality, depth=depth, place=entry.place)
             for entry in made.similarity
         ),
-        choice=choose(curve, queries=1600),
+        choice=choose(Curves(curve), queries=1600),
     )

@@ -9,14 +9,13 @@ import pytest
 from puma_cli.cli import output
 from puma_cli.profiling.retrieval.retention import Retention
 from puma_cli.report.depth_table import (
-    DEPTH_HEADERS,
     cost_notes,
     cost_table,
+    depth_headers,
     depth_rows,
     listing,
-    three_digits,
 )
-from puma_cli.report.numbers import count
+from puma_cli.report.numbers import count, three_digits
 from tests.profiling.examples import profile
 from tests.report.html_check import read
 from tests.report.profiles import bare, deep
@@ -33,12 +32,11 @@ def test_short_row_of_each_cut() -> None:
         f"{made.mean()[4]:.1%}",
         f"{made.kept(4):.0%}",
         f"{made.kept(4, reading='bridged'):.0%}",
-        "–",
         "0.0590",
         "6.00",
     ]
     assert rows[-1][3] == rows[-1][4] == "100%"
-    assert {len(row) for row in rows} == {len(DEPTH_HEADERS)}
+    assert {len(row) for row in rows} == {len(depth_headers(made))}
 
 
 def test_short_rows_without_bridges() -> None:
@@ -55,11 +53,16 @@ def test_predictions_stand_where_there_are_any() -> None:
     assert share is not None and low is not None and high is not None
     assert depth_rows(made)[3][5] == f"{share:.0%}"
     assert depth_rows(made)[-1][5] == "100%"
-    heads, _, *rows = cells(cost_table(made))
-    assert heads[-1] == "trained"
-    assert rows[3][-1] == f"{share:.0%} ({100 * low:.0f}–{100 * high:.0f})"
+    heads, names, *rows = cells(cost_table(made))
+    assert "trained" in heads and "last layer kept" in heads
+    place = names.index("predicted")
+    assert rows[3][place] == f"{share:.0%} ({100 * low:.0f}–{100 * high:.0f})"
+    assert names[-3:] == ["untrained", "bridged", "trained"]
+    assert rows[0][-3:] == ["–"] * 3
+    last = made.prediction.kept["keep_last"].share[4]
+    assert rows[3][-1] == f"{last:.0%}"
     text = " ".join(cost_notes(made))
-    for part in ("prediction from the bridged cut", "24 students of 2 small models", "750 steps"):
+    for part in ("what the bridged cut keeps", "24 students of 2 small models", "750 steps"):
         assert part in text
 
 
@@ -71,7 +74,7 @@ def test_short_table_fits_a_narrow_terminal(
     made = deep(depth)
     large = tuple(replace(cost, latency_query=1234.5, flops_query=1.5e13) for cost in made.costs)
     rows = depth_rows(replace(made, costs=large))
-    output.Output().emit(output.Outcome("", {}, [output.Table(DEPTH_HEADERS, rows)]))
+    output.Output().emit(output.Outcome("", {}, [output.Table(depth_headers(made), rows)]))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     for row in rows:
         assert " ".join(row).split() in lines
@@ -89,6 +92,7 @@ def test_full_table_shows_the_costs() -> None:
     )
     expected = ["4", count(cost.parameters), "50%", "11.2 MB", "0.0590", "0.0320"]
     expected += ["6.00", "240", "480", f"{made.mean()[4]:.1%}", kept, bridged]
+    expected += [f"{retention[name].share[4]:.0%}" for name in ("keep_last", "keep_last_bridged")]
     assert rows[4] == expected
 
 

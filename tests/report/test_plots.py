@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from puma_cli.profiling.retrieval.readings import READINGS
 from puma_cli.profiling.retrieval.retention import Retention
-from puma_cli.report.plots import drawn_depths, plot_asymmetric, plot_readout, plot_tasks
+from puma_cli.report.plots import plot_asymmetric, plot_readout, plot_tasks
 from puma_cli.report.score_plot import plot_scores
 from tests.profiling.examples import profile
 from tests.report.comparisons import comparison
@@ -38,7 +38,7 @@ def test_readout_has_a_curve_for_each_symmetric_reading() -> None:
     shown = ("first", "bridged", "keep_last", "keep_last_bridged")
     for name in shown:
         means = made.mean("hit@1", name)
-        assert [(k, means[k]) for k in drawn_depths(made, name)] in curves(figure)
+        assert [(k, means[k]) for k in made.depths(name)] in curves(figure)
     # The cut and the full model are lines too.
     assert len(curves(figure)) == 4 + 2
     assert legend(figure) == [LABELS[name] for name in shown]
@@ -87,7 +87,7 @@ def test_bands_are_the_intervals_of_the_share_times_the_full_score() -> None:
     for band, name in zip(bands, ("first", "bridged"), strict=True):
         found, full = made.retention[name], made.mean()[-1]
         ends = corners(band)
-        for k in drawn_depths(made, name):
+        for k in made.depths(name):
             low, high = found.low[k], found.high[k]
             assert low is not None and high is not None
             at_depth = ends[ends[:, 0] == k][:, 1]
@@ -112,15 +112,6 @@ def test_asymmetric_use() -> None:
         assert [(k, means[k]) for k in range(start, 13)] in curves(figure)
     assert legend(figure) == [LABELS["first_to_full"], LABELS["bridged_to_full"]]
     assert legend(plot_asymmetric(bare())) == [LABELS["first_to_full"]]
-
-
-@pytest.mark.parametrize(
-    ("reading", "depths"),
-    [("first", [0, 1, 2, 3]), ("bridged_to_full", [1, 2, 3]), ("keep_last_bridged", [2, 3])],
-)
-def test_depths_that_say_something(reading: str, depths: list[int]) -> None:
-    assert drawn_depths(deep(3), reading) == depths
-    assert drawn_depths(deep(1), reading)[-1] == 1
 
 
 def test_task_map_shows_every_score() -> None:

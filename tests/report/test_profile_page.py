@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from puma_cli.profiling.profile import LayerProfile
-from puma_cli.profiling.recommendation.choice import Choice
+from puma_cli.profiling.recommendation.explained_choice import Choice
 from puma_cli.report.captions import LABELS
 from puma_cli.report.profile_page import (
-    DEPTH_HEADERS,
+    depth_headers,
     depth_rows,
     draw_figures,
     prune_command,
@@ -104,14 +104,40 @@ def test_asymmetric_figure_where_it_was_measured(bridged: bool, alike: bool) -> 
 
 
 def test_other_code_finds_the_terminal_table_here() -> None:
-    assert {len(row) for row in depth_rows(profile())} == {len(DEPTH_HEADERS)} == {8}
+    assert {len(row) for row in depth_rows(profile())} == {len(depth_headers(profile()))} == {7}
+    made = profile(predicted=True)
+    assert {len(row) for row in depth_rows(made)} == {len(depth_headers(made))} == {8}
 
 
-def test_one_layer_offers_no_cut(tmp_path: Path) -> None:
-    whole = Choice(12, "whole", "The model has one decoder layer.", "hit@1", 0.9, 12)
-    _, reading = write(replace(profile(), choice=whole), tmp_path)
-    assert "There is nothing to cut." in reading.text
+@pytest.mark.parametrize(
+    ("rule", "headline"),
+    [("whole", "Nothing needs to be cut."), ("unmet", "No cut is what was asked for.")],
+)
+def test_where_no_cut_is_recommended_none_is_offered(
+    rule: str, headline: str, tmp_path: Path
+) -> None:
+    choice = Choice(12, False, rule, "So it is.", "hit@1", 0.9, 12, 11, "k = 11 is cheaper.")
+    made = replace(profile(), choice=choice)
+    _, reading = write(made, tmp_path)
+    for part in (headline, "So it is.", "Runner-up: k = 11 is cheaper."):
+        assert part in reading.text
     assert "puma prune" not in reading.text
+    assert prune_command(made, "p") == ""
+
+
+def test_a_cut_that_keeps_the_last_layer_is_described_as_one(tmp_path: Path) -> None:
+    made = profile(predicted=True)
+    made = replace(made, choice=replace(made.choice, keep_last=True))
+    _, reading = write(made, tmp_path)
+    assert "Keep 4 of 12 layers: the first 3 and the last." in reading.text
+
+
+def test_doubts_about_a_prediction_are_said(tmp_path: Path) -> None:
+    made = profile(predicted=True)
+    assert made.doubts == ()
+    shallow = replace(made, choice=replace(made.choice, k=1))
+    _, reading = write(shallow, tmp_path)
+    assert "The prediction is a guess here. The cut keeps 8% of the layers" in reading.text
 
 
 def test_no_lead_is_not_sold_as_one(tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def time_pass(
         seconds = clock() - began
     if device.type != "cuda":
         return Pass(seconds, None)
-    held = sum(value.nbytes for value in vars(batch).values() if value is not None)
+    held = sum(value.nbytes for value in vars(batch).values() if torch.is_tensor(value))
     return Pass(seconds, held + torch.cuda.max_memory_allocated(device) - before)
 
 

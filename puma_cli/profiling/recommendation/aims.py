@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from puma_cli.config.amounts import parse_count
+from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.errors import ConfigError
 from puma_cli.profiling.cost.depth_cost import DepthCost, Parameters
 from puma_cli.report.numbers import count
@@ -63,3 +65,17 @@ class Aims:
 
 
 NO_AIMS = Aims()
+
+
+def aims_of(settings: AnalyzeSettings) -> Aims:
+    """Return what the settings ask for.
+
+    Raises:
+        ConfigError: the number of parameters cannot be read.
+    """
+    most = settings.max_parameters
+    return Aims(
+        retention=settings.target_retention,
+        parameters=None if most is None else parse_count(most),
+        latency=settings.max_latency,
+    )

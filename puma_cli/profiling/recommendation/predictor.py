@@ -10,11 +10,10 @@ from functools import cache
 from importlib.resources import files
 
 from puma_cli.profiling.records import build
+from puma_cli.profiling.retrieval.readings import CUTS, read_depths
 from puma_cli.profiling.retrieval.retention import Retention
 
 FORMAT = 1
-# Ways to cut, each with the readings that its prediction rests on: as it is, and bridged.
-CUTS = {"first": ("first", "bridged"), "keep_last": ("keep_last", "keep_last_bridged")}
 _NORMAL = 1.96
 
 
@@ -26,8 +25,8 @@ class Formula:
 
     Args:
         scale: loss of a cut that reads nothing at depth 0 (> 0).
-        gap: power of the untrained loss (>= 0).
-        depth: power of the share of layers that go (>= 0).
+        gap: power of the untrained loss (> 0).
+        depth: power of the share of layers that go (> 0).
         error: root mean square error on models that were left out of the fit.
     """
 
@@ -55,7 +54,7 @@ class FittedOn:
         models: names of the teachers.
         students: number of students.
         depths: smallest and largest number of layers of a teacher.
-        widths: smallest and largest width.
+        dimensions: smallest and largest length of their embeddings.
         shares: smallest and largest share of layers kept.
         full: lowest and highest hit@1 of a teacher [0, 1].
         recipe: the settings that the students were trained by.
@@ -66,7 +65,7 @@ class FittedOn:
     models: tuple[str, ...]
     students: int
     depths: tuple[int, ...]
-    widths: tuple[int, ...]
+    dimensions: tuple[int, ...]
     shares: tuple[float, ...]
     full: tuple[float, ...]
     recipe: str
@@ -122,7 +121,7 @@ def shipped_predictor() -> Predictor | None:
 def predict(
     retention: Mapping[str, Retention],
     *,
-    width: int,
+    dimension: int,
     full: float,
     predictor: Predictor | None = None,
 ) -> Prediction | None:
@@ -133,7 +132,7 @@ def predict(
 
     Args:
         retention: what untrained cuts keep by reading, `first` at least.
-        width: width of the model.
+        dimension: length of the model's embeddings.
         full: mean hit@1 of the full model [0, 1].
         predictor: the shipped one by default.
     """
@@ -143,7 +142,7 @@ def predict(
     bridged = "bridged" in retention
     formula = predictor.bridged if bridged else predictor.plain
     kept = {
-        cut: _curve(formula, retention[readings[bridged]])
+        cut: _curve(formula, retention[readings[bridged]], readings[bridged])
         for cut, readings in CUTS.items()
         if readings[bridged] in retention
     }
@@ -151,40 +150,46 @@ def predict(
     return Prediction(
         kept=kept,
         reads="bridged" if bridged else "plain",
-        outside=tuple(_outside(predictor.fitted_on, depth, width, full)),
+        outside=tuple(_outside(predictor.fitted_on, depth, dimension, full)),
         fitted_on=predictor.fitted_on,
     )
 
 
-def _curve(formula: Formula, read: Retention) -> Retention:
+def _curve(formula: Formula, read: Retention, reading: str) -> Retention:
     depth = len(read.share) - 1
-    rows = [_interval(formula, read, k, k / depth) for k in range(depth)]
+    known = read_depths(reading, depth)
+    rows = [
+        _interval(formula, read, k, k / depth) if k in known else (None, None, None)
+        for k in range(depth)
+    ]
     share, low, high = zip(*rows, (1.0, 1.0, 1.0), strict=True)
     return Retention(share, low, high)
 
 
 def _interval(formula: Formula, read: Retention, k: int, share: float) -> Sequence[float | None]:
-    at = read.share[k]
+    at, low, high = read.share[k], read.low[k], read.high[k]
     if at is None:
         return None, None, None
-    kept = formula(at, share)
-    low, high = (at if end is None else end for end in (read.low[k], read.high[k]))
+    kept = max(0.0, formula(at, share))
+    if low is None or high is None:
+        # Too few queries to say how far off what was read may be.
+        return kept, None, None
     drawn = (formula(high, share) - formula(low, share)) / (2 * _NORMAL)
     half = _NORMAL * math.hypot(formula.error, drawn)
     return kept, max(0.0, kept - half), kept + half
 
 
-def _outside(known: FittedOn, depth: int, width: int, full: float) -> Sequence[str]:
+def _outside(known: FittedOn, depth: int, dimension: int, full: float) -> Sequence[str]:
     found = []
     if not known.depths[0] <= depth <= known.depths[1]:
         found.append(
             f"The model has {depth} decoder layers; the prediction was fitted on models of "
             f"{known.depths[0]} to {known.depths[1]}."
         )
-    if not known.widths[0] <= width <= known.widths[1]:
+    if not known.dimensions[0] <= dimension <= known.dimensions[1]:
         found.append(
-            f"The model is {width:,} wide; the prediction was fitted on widths of "
-            f"{known.widths[0]:,} to {known.widths[1]:,}."
+            f"Its embeddings have {dimension:,} dimensions; the prediction was fitted on "
+            f"{known.dimensions[0]:,} to {known.dimensions[1]:,}."
         )
     if not known.full[0] <= full <= known.full[1]:
         found.append(

@@ -42,6 +42,21 @@ READINGS = (
     Reading("keep_last_bridged", "keep_last_bridged", "keep_last_bridged", "the same and a bridge"),
 )
 
+# The ways to cut, each with its readings without and with a bridge.
+CUTS = {"first": ("first", "bridged"), "keep_last": ("keep_last", "keep_last_bridged")}
+
+
+def read_depths(reading: str, depth: int) -> range:
+    """Return the depths (0 to L) at which a reading says anything.
+
+    A bridge of no layers says nothing, and of one layer the last would be left, which is no cut.
+    """
+    if reading.startswith("keep_last"):
+        least = 2
+    else:
+        least = 0 if reading in ("first", "first_to_full") else 1
+    return range(min(least, depth), depth + 1)
+
 
 class Reader:
     """Turns the states of a batch into unit vectors at every depth, one tensor a way of reading.

@@ -47,10 +47,12 @@ def test_formula_never_falls_with_what_is_read_or_kept(
 
 def test_prediction_rests_on_bridges_where_there_are_any() -> None:
     plain, bridged = curve(0.0, 0.2, 0.4, 1.0), curve(0.0, 0.6, 0.9, 1.0)
-    found = predict({"first": plain, "bridged": bridged}, width=192, full=0.6, predictor=PREDICTOR)
+    found = predict(
+        {"first": plain, "bridged": bridged}, dimension=192, full=0.6, predictor=PREDICTOR
+    )
     assert found is not None and found.reads == "bridged" and set(found.kept) == {"first"}
     assert found.kept["first"].share[1] == pytest.approx(PREDICTOR.bridged(0.6, 1 / 3))
-    bare = predict({"first": plain}, width=192, full=0.6, predictor=PREDICTOR)
+    bare = predict({"first": plain}, dimension=192, full=0.6, predictor=PREDICTOR)
     assert bare is not None and bare.reads == "plain"
     assert bare.kept["first"].share[1] == pytest.approx(PREDICTOR.plain(0.2, 1 / 3))
 
@@ -59,13 +61,13 @@ def test_cuts_that_keep_the_last_layer_have_their_own() -> None:
     readings = dict.fromkeys(("first", "bridged"), curve(0.0, 0.2, 0.4, 1.0))
     readings["keep_last_bridged"] = curve(0.0, 0.0, 0.7, 1.0)
     readings["keep_last"] = curve(0.0, 0.0, 0.1, 1.0)
-    found = predict(readings, width=192, full=0.6, predictor=PREDICTOR)
+    found = predict(readings, dimension=192, full=0.6, predictor=PREDICTOR)
     assert found is not None
     assert found.kept["keep_last"].share[2] == pytest.approx(PREDICTOR.bridged(0.7, 2 / 3))
 
 
 def test_nothing_is_lost_where_nothing_is_cut() -> None:
-    found = predict({"first": curve(0.0, 0.3, 1.0)}, width=192, full=0.6, predictor=PREDICTOR)
+    found = predict({"first": curve(0.0, 0.3, 1.0)}, dimension=192, full=0.6, predictor=PREDICTOR)
     assert found is not None
     kept = found.kept["first"]
     assert kept.share[-1] == kept.low[-1] == kept.high[-1] == 1.0
@@ -74,7 +76,7 @@ def test_nothing_is_lost_where_nothing_is_cut() -> None:
 def test_interval_adds_both_errors() -> None:
     width = 0.1
     found = predict(
-        {"first": curve(0.2, 0.5, 1.0, width=width)}, width=192, full=0.6, predictor=PREDICTOR
+        {"first": curve(0.2, 0.5, 1.0, width=width)}, dimension=192, full=0.6, predictor=PREDICTOR
     )
     assert found is not None
     kept, formula = found.kept["first"], PREDICTOR.plain
@@ -84,12 +86,31 @@ def test_interval_adds_both_errors() -> None:
     assert kept.high[1] == pytest.approx(formula(0.5, 0.5) + half)
 
 
-def test_unknown_shares_stay_unknown() -> None:
-    read = Retention((0.0, None, 1.0), (0.0, None, 1.0), (0.0, None, 1.0))
-    found = predict({"first": read}, width=192, full=0.6, predictor=PREDICTOR)
+def test_too_few_queries_give_no_interval() -> None:
+    read = Retention((0.0, 0.5, 1.0), (None,) * 3, (None,) * 3)
+    found = predict({"first": read}, dimension=192, full=0.6, predictor=PREDICTOR)
     assert found is not None
     kept = found.kept["first"]
-    assert kept.share[1] is kept.low[1] is kept.high[1] is None
+    assert kept.share[1] == pytest.approx(PREDICTOR.plain(0.5, 0.5))
+    assert kept.low[1] is kept.high[1] is None
+
+
+def test_cuts_that_do_not_exist_are_not_predicted() -> None:
+    read = curve(0.0, 0.0, 0.7, 0.9, 1.0)
+    readings = dict.fromkeys(("first", "bridged", "keep_last", "keep_last_bridged"), read)
+    found = predict(readings, dimension=192, full=0.6, predictor=PREDICTOR)
+    assert found is not None
+    assert [value is None for value in found.kept["keep_last"].share] == [True, True] + 3 * [False]
+    assert [value is None for value in found.kept["first"].share] == [True] + 4 * [False]
+
+
+def test_nothing_is_predicted_below_zero() -> None:
+    steep = replace(PREDICTOR, plain=Formula(scale=1.5, gap=0.1, depth=0.1, error=0.2))
+    found = predict({"first": curve(0.0, 0.0, 1.0)}, dimension=192, full=0.6, predictor=steep)
+    assert found is not None
+    kept = found.kept["first"]
+    assert kept.share[0] == 0.0 and kept.low[0] == 0.0
+    assert (kept.high[0] or -1.0) >= kept.share[0]
 
 
 @pytest.mark.parametrize(
@@ -97,16 +118,16 @@ def test_unknown_shares_stay_unknown() -> None:
     [
         (12, 192, 0.6, []),
         (28, 192, 0.6, ["28 decoder layers"]),
-        (12, 3584, 0.6, ["3,584 wide"]),
+        (12, 3584, 0.6, ["3,584 dimensions"]),
         (12, 192, 0.9, ["90.0% hit@1"]),
-        (28, 3584, 0.05, ["28 decoder layers", "3,584 wide", "5.0% hit@1"]),
+        (28, 3584, 0.05, ["28 decoder layers", "3,584 dimensions", "5.0% hit@1"]),
     ],
 )
 def test_it_says_where_it_was_never_tried(
     depth: int, width: int, full: float, words: list[str]
 ) -> None:
     read = curve(*(k / depth for k in range(depth + 1)))
-    found = predict({"first": read}, width=width, full=full, predictor=PREDICTOR)
+    found = predict({"first": read}, dimension=width, full=full, predictor=PREDICTOR)
     assert found is not None and len(found.outside) == len(words)
     for sentence, word in zip(found.outside, words, strict=True):
         assert word in sentence
@@ -114,7 +135,7 @@ def test_it_says_where_it_was_never_tried(
 
 def test_a_model_that_scores_nothing_has_no_prediction() -> None:
     read = curve(0.0, 0.0, 0.0)
-    assert predict({"first": read}, width=192, full=0.0, predictor=PREDICTOR) is None
+    assert predict({"first": read}, dimension=192, full=0.0, predictor=PREDICTOR) is None
 
 
 def test_what_ships_can_be_read() -> None:
