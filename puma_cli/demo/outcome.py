@@ -20,7 +20,7 @@ from puma_cli.demo.latency import measure_latency
 from puma_cli.evaluation.comparison import Cell, Comparison, compare
 from puma_cli.models.devices import choose_device
 from puma_cli.models.inputs import Input
-from puma_cli.profiling.profile import LayerProfile, read_profile
+from puma_cli.profiling.profile import PLAIN, LayerProfile, read_profile
 from puma_cli.report.demo_page import DemoPage, ScoreRow, write_demo_page
 from puma_cli.report.drawing import to_svg
 from puma_cli.report.page import Drawing
@@ -30,6 +30,8 @@ from puma_cli.report.score_plot import plot_scores
 TEACHER, CUT, STUDENT = "teacher", "cut", "student"
 NAMES = {TEACHER: "full model", CUT: "cut, untrained", STUDENT: "student"}
 METRICS = ("hit@1", "hit@5")
+# What the demo asks the profile for.
+TARGET = 0.9
 # The task whose queries hold both a text and an image.
 _LATENCY_TASK = 7
 
@@ -154,10 +156,16 @@ def _notes(
         f"The student keeps {_kept(student)} of the full model's hit@1, "
         f"{points:+.1f} points to the same cut untrained, which keeps {_kept(cut)}.",
     ]
-    same = profile.recommended == settings.keep
+    expected = _expected(profile, settings.keep)
+    if expected:
+        notes.append(
+            f"The profile had predicted, before any training, that it would keep {expected}."
+        )
+    same = profile.layers == tuple(range(settings.keep))
     notes.append(
-        f"The profile recommends {profile.recommended} layers{'' if not same else ' too'}; "
-        f"the demo keeps {settings.keep} of {profile.depth}."
+        f"{f'To keep {TARGET:.0%}, the' if expected else 'The'} profile recommends "
+        f"{profile.recommended} layers{', the last among them' * profile.choice.keep_last}"
+        f"{' too' * same}; the demo keeps the first {settings.keep} of {profile.depth}."
     )
     if settings.fast:
         notes.append(
@@ -165,6 +173,17 @@ def _notes(
             "`puma demo` without --fast gives the numbers to go by."
         )
     return tuple(notes)
+
+
+def _expected(profile: LayerProfile, k: int) -> str:
+    """Return what the student is predicted to keep, or nothing if that is unknown."""
+    if profile.prediction is None:
+        return ""
+    found = profile.prediction.kept[PLAIN]
+    share, low, high = found.share[k], found.low[k], found.high[k]
+    if share is None or low is None or high is None:
+        return ""
+    return f"{share:.1%} (95% interval {low:.1%} to {high:.1%})"
 
 
 def _kept(cell: Cell) -> str:

@@ -23,11 +23,12 @@ from puma_cli.config.settings import (
 )
 from puma_cli.data.scenes.dataset import make_scenes
 from puma_cli.demo.folders import DemoFolders, open_demo, record
-from puma_cli.demo.outcome import DemoResult, conclude
+from puma_cli.demo.outcome import TARGET, DemoResult, conclude
 from puma_cli.distillation.distill import distill
 from puma_cli.errors import PumaError
 from puma_cli.evaluation.evaluate import evaluate
 from puma_cli.profiling.analyze import analyze
+from puma_cli.profiling.recommendation.predictor import shipped_predictor
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.prune import prune
 
@@ -52,8 +53,10 @@ class Scale:
 
 
 # For a small model few rows are plenty, and the demo is to take minutes.
-FULL = Scale(10_000, 60, 200, 2_000, "demo")
-FAST = Scale(2_000, 20, 60, 1_000, "demo-fast")
+FULL = Scale(2_000, 60, 200, 2_000, "demo")
+FAST = Scale(500, 20, 60, 1_000, "demo-fast")
+# Timing every depth takes a while on two cores; batches of this size tell as much.
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -173,9 +176,14 @@ def _analyze(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stag
         data=folders.scenes,
         output_dir=folders.profile,
         bridge_rows=scale.bridge_rows,
+        batch_size=BATCH,
+        # Without a prediction, a target would be held against cuts that nothing trains.
+        target_retention=TARGET if shipped_predictor() else None,
         device=settings.device,
     )
     words = ["analyze", asked.model, "--data", asked.data, "--bridge-rows", asked.bridge_rows]
+    words += ["--batch-size", asked.batch_size]
+    words += ["--target-retention", TARGET] if asked.target_retention else []
     words += ["--output-dir", asked.output_dir]
     return Stage(
         "profile",
