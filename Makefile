@@ -1,5 +1,5 @@
 # Every target makes .venv and installs what it needs by itself.
-#   make demo    the whole path on puma-mini, about ten minutes on two cores (ARGS=--fast: two to three)
+#   make demo    the whole path on puma-mini, about ten minutes on two cores (ARGS=--fast: three)
 #   make test    the test suite: CPU, offline
 #   make check   lint, formatting, types
 # PYTHON=python3.12 picks another interpreter; UV=1 installs with uv instead of pip.

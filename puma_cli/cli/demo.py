@@ -21,7 +21,7 @@ def demo(
     ctx: typer.Context,
     output_dir: Annotated[Path | None, options.output_dir("puma-demo")] = None,
     fast: Annotated[
-        bool | None, typer.Option("--fast", help="Less data and fewer steps: two to three minutes.")
+        bool | None, typer.Option("--fast", help="Less data and fewer steps: about three minutes.")
     ] = None,
     device: options.Device = None,
     seed: options.Seed = None,
