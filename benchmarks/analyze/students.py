@@ -126,15 +126,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true")
     asked = parser.parse_args()
     asked.name = asked.name or Path(asked.teacher).name
-    asked.steps = (
-        asked.steps
-        or load_settings(
-            DistillSettings,
-            config=asked.recipe,
-            flags={"student": "", "data": asked.data, "output_dir": asked.work_dir},
-        ).train.steps
-    )
+    asked.steps = asked.steps or recipe_of(asked).train.steps
     return asked
+
+
+def recipe_of(asked: argparse.Namespace) -> DistillSettings:
+    """Return the recipe's settings, whatever the student."""
+    return load_settings(
+        DistillSettings,
+        config=asked.recipe,
+        flags={"student": "", "data": asked.data, "output_dir": asked.work_dir},
+    )
 
 
 def profile(asked: argparse.Namespace) -> None:
@@ -166,11 +168,7 @@ def plan(asked: argparse.Namespace) -> Iterator[Run]:
 
 def origin(asked: argparse.Namespace) -> str:
     """Return a short hash of everything that all students of a call have in common."""
-    settings = load_settings(
-        DistillSettings,
-        config=asked.recipe,
-        flags={"student": "", "data": asked.data, "output_dir": asked.work_dir},
-    )
+    settings = recipe_of(asked)
     parts = [
         identify(resolve(asked.teacher)),
         identify(asked.data),

@@ -121,8 +121,8 @@ def fragment(
         each = " | ".join(f"{100 * row.score(METRIC):.1f}" for row in found.rows)
         share = f"{mean / full:.0%}" if full else "-"
         lines.append(f"| {name} | {100 * mean:.1f} | {share} | {each} |")
-    before = "-" if bridge.fit.cosine_before is None else f"{bridge.fit.cosine_before:.3f}"
     fit = bridge.fit
+    before = "-" if fit.cosine_before is None else f"{fit.cosine_before:.3f}"
     lines += [
         "",
         f"{queries:,} queries, local pools. The bridge was fitted on {fit.rows:,} inputs of the "

@@ -122,8 +122,8 @@ def profile_embedder(
         DataError: the data set is broken or too large to be held at every depth.
         NumericError: a layer's output is not finite.
     """
-    aims = aims_of(settings)
-    aims.check(count_parameters(embedder))
+    aims, parts = aims_of(settings), count_parameters(embedder)
+    aims.check(parts)
     sample = sample_for(settings, data)
     # First, so that a stop later on finds the costs measured; by one process, while nothing else
     # takes its cores.
@@ -201,7 +201,7 @@ def profile_embedder(
             candidate_tokens=fmean(candidates[0]),
             index_bytes=index_bytes(len(sample.candidates), embedder.dimension),
         ),
-        parts=count_parameters(embedder),
+        parts=parts,
         costs=costs,
         readout=readout.tasks,
         retention=retention,
