@@ -126,7 +126,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "steps": _COUNT,
         "epochs": _POSITIVE,
         "validate_every": _COUNT,
-        "validation_limit": _COUNT,
+        "validation_limit": _Range(low=0),
         "save_dtype": _OneOf(_DTYPES),
     },
     "FreshSettings": {

@@ -260,7 +260,8 @@ class TrainSettings:
         steps: optimizer steps (>= 1), or None to derive them from `epochs`.
         epochs: passes over the training queries (> 0).
         validate_every: steps between two validations and saves of state (>= 1).
-        validation_limit: queries of each task used for validation (>= 1).
+        validation_limit: queries of each task used for validation; with 0 there is none, and the
+            last weights are kept.
         freeze_vision: keep the vision tower and its merger as they are.
         train_embeddings: train the token embedding table (full training only).
         cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,

@@ -18,6 +18,7 @@ from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Query
 from puma_cli.distillation.checks import check_training, check_widths, is_mixed
+from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.optimizer import build_optimizer
@@ -84,7 +85,8 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
             output.withdraw()
             raise
         output.begin()
-        reached_end = _taught(training, settings, reporter, stop) and training.run(reporter, stop)
+        ready = _taught(training, settings, reporter, stop) and _seen(training, reporter, stop)
+        reached_end = ready and training.run(reporter, stop)
         if reached_end:
             output.finish(settings, training.pair, training.progress, parents)
     result = _result(output.root, training.progress, reached_end)
@@ -191,6 +193,13 @@ def _taught(
     )
 
 
+def _seen(training: Training, reporter: Reporter, stop: StopRequest) -> bool:
+    """Let a frozen vision tower see the images; return False if a signal asked to stop."""
+    images = planned_images(training.order, training.examples, training.steps)
+    with training.accelerator.autocast():
+        return training.pair.remember(images, reporter, stop)
+
+
 def _student(
     settings: DistillSettings, data: MbeirFolder, queries: list[Query], output: TrainingFolder
 ) -> Embedder:
@@ -225,7 +234,7 @@ def _validation(
     from puma_cli.evaluation.evaluate import evaluate_embedder
 
     def validate() -> float | None:
-        if not (data.root / "query" / "val").is_dir():
+        if not settings.train.validation_limit or not (data.root / "query" / "val").is_dir():
             return None
         with pair.student() as student:
             scores = evaluate_embedder(

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from puma_cli.data.batches import BatchOrder
+from puma_cli.data.examples import Examples
+from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
+from puma_cli.models.inputs import Input
 from puma_cli.models.processing import Batch
-from puma_cli.models.recently_used import RecentlyUsed
+from puma_cli.models.read_ahead import read_ahead
 from puma_cli.models.splitting import select_images
+from puma_cli.progress import Reporter
 
-# Images whose features are larger are not remembered: too few would fit, and the tower is better
-# used on many at once.
+# Images whose features are larger are not remembered: too few would fit to come back to.
 LARGEST = 64 << 10
 # What is remembered at most, both in bytes.
 LIMIT = 256 << 20
+BATCH = 64
 
 
 class FrozenVision:
-    """The features of images, computed once while they are remembered.
+    """The features of a training's images, computed before its first step as far as they fit.
 
-    An image is computed alone, so that its features do not hang on the batch it first came in: a
-    training that was stopped meets it in another one.
+    What is remembered, and in which batches it was computed, is a function of the plan alone: a
+    training that was stopped goes on with the same bits.
 
     Args:
         embedder: a model whose vision tower and merger do not train.
@@ -33,33 +41,67 @@ class FrozenVision:
 
     def __init__(self, embedder: Embedder, limit: int = LIMIT) -> None:
         self._embedder = embedder
-        self._known: RecentlyUsed[Tensor] = RecentlyUsed(limit)
+        self._limit = limit
+        self._known: dict[Path, Tensor] = {}
+
+    @torch.no_grad()
+    def fill(self, images: Iterable[Path], reporter: Reporter, stop: StopRequest) -> bool:
+        """Remember the first of the images; return False if a signal asked to stop.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        room, source = self._limit, iter(images)
+        plan = iter(lambda: list(islice(source, BATCH)), [])
+        for some, batch in reporter.track(read_ahead(plan, self._collated), "images"):
+            # Time that runs out waits for a step: nothing of this is kept for another start.
+            if stop.signal is not None:
+                return False
+            if self._largest(batch) > LARGEST:
+                break
+            features = self._embedder.vision_features(batch.to(self._embedder.device)).pooler_output
+            room -= sum(rows.nbytes for rows in features)
+            if room < 0:
+                break
+            self._known.update(zip(some, features, strict=True))
+        return True
 
     @torch.no_grad()
     def features(self, batch: Batch) -> Any:
         """Return what `Embedder.vision_features` gives for the batch, or None without images."""
-        if batch.pixel_values is None:
-            return None
-        if None in batch.images or self._largest(batch) > LARGEST:
+        known = [None if image is None else self._known.get(image) for image in batch.images]
+        if all(rows is None for rows in known):
             return self._embedder.vision_features(batch)
+        new = torch.tensor([rows is None for rows in known])
+        rest: Iterator[Tensor] = iter(())
+        if new.any():
+            others = replace(batch, **select_images(batch, new))
+            rest = iter(self._embedder.vision_features(others).pooler_output)
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         # One entry an image, as the model's own method returns it, whatever its type says.
-        found: Any = tuple(self._of(batch, place) for place in range(len(batch.images)))
+        found: Any = tuple(next(rest) if rows is None else rows for rows in known)
         return BaseModelOutputWithPooling(pooler_output=found)
 
-    def _of(self, batch: Batch, place: int) -> Tensor:
-        known = self._known.get(batch.images[place])
-        if known is None:
-            chosen = torch.zeros(len(batch.images), dtype=torch.bool)
-            chosen[place] = True
-            alone = replace(batch, **select_images(batch, chosen))
-            (known,) = self._embedder.vision_features(alone).pooler_output
-            self._known.put(batch.images[place], known, known.nbytes)
-        return known
+    def _collated(self, images: list[Path]) -> tuple[list[Path], Batch]:
+        return images, self._embedder.collate([Input(image=image) for image in images])
 
     def _largest(self, batch: Batch) -> int:
         """Return the bytes of the largest image's features, in float32."""
         assert batch.image_grid is not None
         merged = self._embedder.image_processor.merge_size**2
         return 4 * self._embedder.width * int(batch.image_grid.prod(dim=1).max()) // merged
+
+
+def planned_images(order: BatchOrder, examples: Examples, steps: int) -> Iterator[Path]:
+    """Yield the distinct images that a training of `steps` shows as they are, in its first epoch.
+
+    What only later epochs bring, at most a batch's worth and other positives, is left out.
+    """
+    found: set[Path] = set()
+    for step in range(min(steps, order.steps_per_epoch)):
+        epoch, indices = order.batch(step)
+        for entry in examples.inputs(indices, epoch):
+            if entry.image is not None and entry.view is None and entry.image not in found:
+                found.add(entry.image)
+                yield entry.image

@@ -16,7 +16,7 @@ from torch import Tensor
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
-from puma_cli.data.examples import Examples
+from puma_cli.data.examples import ContrastiveBatch, Examples
 from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
@@ -24,9 +24,20 @@ from puma_cli.distillation.state import Progress, save_state
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import NumericError
 from puma_cli.interruption import StopRequest
+from puma_cli.models.processing import Batch
+from puma_cli.models.read_ahead import read_ahead
 from puma_cli.progress import Reporter
 
 LOG_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a step shows the models: the examples, and the tensors of both sides on the CPU."""
+
+    batch: ContrastiveBatch
+    queries: Batch
+    candidates: Batch
 
 
 @dataclass
@@ -67,9 +78,8 @@ class Training:
         """
         began = time.monotonic() - self.progress.seconds
         self.pair.model.train()
-        while self.progress.step < self.steps:
-            step = self.progress.step
-            values = self._step(step)
+        for step, shown in read_ahead(range(self.progress.step, self.steps), self._prepared):
+            values = self._step(step, shown)
             done = step + 1
             self.progress = replace(self.progress, step=done, seconds=time.monotonic() - began)
             reporter.step(done, self.steps, values)
@@ -83,16 +93,20 @@ class Training:
                 return False
         return True
 
-    def _step(self, step: int) -> dict[str, float]:
+    def _prepared(self, step: int) -> tuple[int, Shown]:
         epoch, indices = self.order.batch(step)
         batch = self.examples.batch(indices, epoch)
-        device, collate = self.pair.embedder.device, self.pair.embedder.collate
+        collate = self.pair.embedder.collate
+        return step, Shown(batch, collate(batch.queries), collate(batch.candidates))
+
+    def _step(self, step: int, shown: Shown) -> dict[str, float]:
+        batch, device = shown.batch, self.pair.embedder.device
         rate = learning_rate(step, self.steps, self.settings.optimizer)
         set_learning_rate(self.optimizer, rate)
         with self.accelerator.autocast():
             student, teacher = self.pair.embed(
-                collate(batch.queries).to(device),
-                collate(batch.candidates).to(device),
+                shown.queries.to(device),
+                shown.candidates.to(device),
                 with_teacher=self.objective.needs_teacher and self.cache is None,
             )
         if self.cache is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from puma_cli.config.settings import LoraSettings, TrainSettings
 from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.objective import Embeddings
+from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
 from puma_cli.models.splitting import in_order, split_by_length
+from puma_cli.progress import Reporter
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -68,8 +71,7 @@ class Pair:
         self._same_vision = self.shared
         _freeze(self.embedder, lora, train)
         frozen = train.freeze_vision or lora.rank > 0
-        remembered = FrozenVision(self.embedder) if frozen else None
-        self._see = remembered.features if remembered else self.embedder.vision_features
+        self._remembered = FrozenVision(self.embedder) if frozen else None
         self._adapters: Any = None
         if lora.rank > 0:
             with self.embedder.layers(self.kept):
@@ -97,17 +99,26 @@ class Pair:
         with self.embedder.layers(self.kept) if self.shared else nullcontext():
             yield self.embedder
 
+    def remember(self, images: Iterable[Path], reporter: Reporter, stop: StopRequest) -> bool:
+        """See images that training will come back to, if the vision tower stays as it is.
+
+        Returns:
+            False if a signal asked to stop.
+        """
+        return self._remembered is None or self._remembered.fill(images, reporter, stop)
+
     def embed(
         self, queries: Batch, candidates: Batch, with_teacher: bool
     ) -> tuple[Embeddings, Embeddings | None]:
         """Return the student's embeddings of both sides, and the teacher's without gradient."""
+        see = self._remembered.features if self._remembered else self.embedder.vision_features
         ours, theirs = [], []
         for batch in (queries, candidates):
             # Texts of one batch differ in length: apart, they are computed without the padding.
             parts = split_by_length(batch)
             learned, taught = [], []
             for part in parts:
-                vision = self._see(part.batch)
+                vision = see(part.batch)
                 with self.student() as student:
                     learned.append(student.embed(part.batch, vision))
                 if with_teacher:

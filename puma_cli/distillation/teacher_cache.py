@@ -19,6 +19,7 @@ from puma_cli.checkpoint.layout import PROVENANCE
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
+from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.errors import DataError
 from puma_cli.evaluation.encode import out_of_memory_explained
 from puma_cli.interruption import StopRequest
@@ -80,26 +81,23 @@ class TeacherCache:
         missing = [entry for key, entry in wanted.items() if key not in self._places]
         if missing:
             teacher = load()
+            seen = FrozenVision(teacher)
+            images = (e.image for e in missing if e.image is not None and e.view is None)
+            if not seen.fill(dict.fromkeys(images), reporter, stop):
+                return False
             starts = range(0, len(missing), ROWS)
             with evaluation_mode(teacher.model), out_of_memory_explained(BATCH):
                 for start in reporter.track(starts, "teacher", total=len(starts)):
                     if stop:
                         return False
                     rows = missing[start : start + ROWS]
-                    self._take(self._write(rows, self._compute(teacher, rows)), wanted)
+                    self._take(self._write(rows, _compute(teacher, seen, rows)), wanted)
         return True
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
         """Return the teacher's embeddings of some inputs, float32 (B, D) on the CPU."""
         places = [self._places[self._keys[entry]] for entry in inputs]
         return torch.stack([self._parts[number][row] for number, row in places])
-
-    @torch.no_grad()
-    def _compute(self, teacher: Embedder, rows: Sequence[Input]) -> Tensor:
-        out = torch.empty(len(rows), teacher.dimension)
-        for places, batch in teacher.batches(rows, BATCH):
-            out[places] = teacher.embed(batch).float().cpu()
-        return out
 
     def _write(self, rows: Sequence[Input], vectors: Tensor) -> Path:
         keys = b"".join(self._keys[entry] for entry in rows)
@@ -130,6 +128,14 @@ class TeacherCache:
             if key in wanted:
                 self._places[key] = (len(self._parts), row)
         self._parts.append(vectors)
+
+
+@torch.no_grad()
+def _compute(teacher: Embedder, seen: FrozenVision, rows: Sequence[Input]) -> Tensor:
+    out = torch.empty(len(rows), teacher.dimension)
+    for places, batch in teacher.batches(rows, BATCH):
+        out[places] = teacher.embed(batch, seen.features(batch)).float().cpu()
+    return out
 
 
 def identify_teacher(folder: Path, full: bool = False) -> str:

@@ -27,6 +27,7 @@ from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quiet import quiet_transformers
+from puma_cli.models.read_ahead import read_ahead
 from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
@@ -189,8 +190,12 @@ class Embedder:
         Of several processes, each gets its share of the batches.
         """
         plan = processes.share(plan_batches(inputs, batch_size))
-        for chosen in reporter.track(plan, label, total=len(plan)):
-            yield chosen, self.collate([inputs[index] for index in chosen]).to(self.device)
+
+        def collated(chosen: list[int]) -> tuple[list[int], Batch]:
+            return chosen, self.collate([inputs[index] for index in chosen])
+
+        for chosen, batch in reporter.track(read_ahead(plan, collated), label, total=len(plan)):
+            yield chosen, batch.to(self.device)
 
     def to(self, device: torch.device) -> Embedder:
         """Move the weights, the head's too, to `device`."""

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from puma_cli.models.recently_used import RecentlyUsed
 PIXEL_CACHE_BYTES = 1 << 30
 FILE_CACHE_BYTES = 256 << 20
 POSITION_CACHE_ENTRIES = 10_000
+# An image as the vision tower takes it: flattened patches (P, C), and their grid (3).
+Pixels = tuple[np.ndarray, tuple[int, ...]]
 # What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
@@ -87,11 +90,10 @@ class Processor:
         )
         # Training comes back to the same images: the pixels of recent ones stay in memory, and the
         # small encoded files of many more, since reading them singly can cost more than a step.
-        self._pixels: RecentlyUsed[tuple[np.ndarray, tuple[int, ...]]] = RecentlyUsed(
-            PIXEL_CACHE_BYTES
-        )
+        self._pixels: RecentlyUsed[Pixels] = RecentlyUsed(PIXEL_CACHE_BYTES)
         self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
         self._layouts: RecentlyUsed[torch.Tensor] = RecentlyUsed(POSITION_CACHE_ENTRIES)
+        self._turn = Lock()
 
     def render(self, inputs: Sequence[Input]) -> list[str]:
         """Return the prompt of each input, with one image token an image."""
@@ -103,12 +105,17 @@ class Processor:
         )
 
     def collate(self, inputs: Sequence[Input]) -> Batch:
-        """Return the batch of `inputs`, on the CPU.
+        """Return the batch of `inputs`, on the CPU; threads take turns.
 
         Raises:
             DataError: an image is missing or cannot be decoded.
         """
-        pixels = [self._pixels_of(e.image, e.view) for e in inputs if e.image is not None]
+        # A tokenizer that two threads use at once raises an error.
+        with self._turn:
+            return self._collate(inputs)
+
+    def _collate(self, inputs: Sequence[Input]) -> Batch:
+        pixels = self._pixels_of([(e.image, e.view) for e in inputs if e.image is not None])
         grids = [grid for _, grid in pixels]
         rows = self._token_ids(self.render(inputs), iter(grids))
         width = max(len(row) for row in rows)
@@ -194,25 +201,45 @@ class Processor:
             self._layouts.put(key, positions, 1)
         return positions
 
-    def _pixels_of(self, path: Path, view: int | None) -> tuple[np.ndarray, tuple[int, ...]]:
+    def _pixels_of(self, shown: Sequence[tuple[Path, int | None]]) -> list[Pixels]:
+        """Return the patches of images, each with the seed of its view or None."""
         # A random view comes but once, so only plain images are worth remembering.
-        entry = self._pixels.get(path) if view is None else None
-        if entry is None:
-            encoded = self._files.get(path)
-            if encoded is None:
-                encoded = _read_image(path)
-                self._files.put(path, encoded, len(encoded))
-            image = _decode_image(encoded, path)
-            image = _on_white(image) if view is None else random_view(image, view)
-            try:
-                out = self.image_processor(images=[image], return_tensors="np")
-            except ValueError as error:  # sides in a ratio of more than 200, for one
-                raise DataError(f"The image {path} cannot be used.", cause=str(error)) from error
-            pixels = np.ascontiguousarray(out["pixel_values"], dtype=np.float32)
-            entry = pixels, tuple(int(n) for n in out["image_grid_thw"][0])
-            if view is None:
-                self._pixels.put(path, entry, pixels.nbytes)
-        return entry
+        found = {key: self._pixels.get(key[0]) for key in shown if key[1] is None}
+        new = [key for key in dict.fromkeys(shown) if found.get(key) is None]
+        # Together, since what the image processor does around an image takes as long as the image.
+        images = [self._open(path, view) for path, view in new]
+        for key, entry in zip(new, self._patches(images, [path for path, _ in new]), strict=True):
+            found[key] = entry
+            if key[1] is None:
+                self._pixels.put(key[0], entry, entry[0].nbytes)
+        return [entry for entry in (found[key] for key in shown) if entry is not None]
+
+    def _open(self, path: Path, view: int | None) -> Image.Image:
+        encoded = self._files.get(path)
+        if encoded is None:
+            encoded = _read_image(path)
+            self._files.put(path, encoded, len(encoded))
+        image = _decode_image(encoded, path)
+        return _on_white(image) if view is None else random_view(image, view)
+
+    def _patches(self, images: Sequence[Image.Image], paths: Sequence[Path]) -> list[Pixels]:
+        if not images:
+            return []
+        try:
+            out = self.image_processor(images=list(images), return_tensors="np")
+        except ValueError as error:  # sides in a ratio of more than 200, for one
+            if len(images) == 1:
+                raise DataError(
+                    f"The image {paths[0]} cannot be used.", cause=str(error)
+                ) from error
+            # Which one it is shows when each comes alone.
+            pairs = zip(images, paths, strict=True)
+            return [entry for image, path in pairs for entry in self._patches([image], [path])]
+        grids = [tuple(int(n) for n in grid) for grid in out["image_grid_thw"]]
+        ends = np.cumsum([int(np.prod(grid)) for grid in grids])
+        rows = np.split(np.asarray(out["pixel_values"], dtype=np.float32), ends[:-1])
+        # Each a copy of its own: a view would keep all the others in memory.
+        return [(own.copy(), grid) for own, grid in zip(rows, grids, strict=True)]
 
 
 def _read_image(path: Path) -> bytes:

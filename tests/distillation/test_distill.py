@@ -165,6 +165,14 @@ def test_time_out_stops_without_an_error(settings: DistillSettings) -> None:
     assert (settings.output_dir / "training").is_dir()
 
 
+def test_without_validation_the_last_weights_stay(settings: DistillSettings) -> None:
+    train = replace(settings.train, steps=4, validate_every=3, validation_limit=0)
+    result = distill(replace(settings, train=train))
+    assert (result.best_step, result.best_score) == (4, None)
+    log = (settings.output_dir / "log.jsonl").read_text()
+    assert "validation" not in log
+
+
 def test_resuming_with_other_settings_is_refused(settings: DistillSettings) -> None:
     distill(replace(settings, stop_after=1e-9))
     other = replace(settings, resume=True, loss=replace(settings.loss, cosine=0.6))

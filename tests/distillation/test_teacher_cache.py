@@ -24,6 +24,7 @@ from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation import teacher_cache
 from puma_cli.distillation.distill import distill
+from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped, StopRequest
@@ -152,12 +153,13 @@ def test_trainings_share_what_they_have_in_common(
     train = replace(settings.train, cache_dir=str(kept))
     read: list[int] = []
 
-    class Counted(TeacherCache):
-        def _compute(self, teacher: Embedder, rows: Sequence[Input]) -> torch.Tensor:
-            read.append(len(rows))
-            return super()._compute(teacher, rows)
+    plain = teacher_cache._compute
 
-    monkeypatch.setattr("puma_cli.distillation.distill.TeacherCache", Counted)
+    def counted(teacher: Embedder, seen: FrozenVision, rows: Sequence[Input]) -> torch.Tensor:
+        read.append(len(rows))
+        return plain(teacher, seen, rows)
+
+    monkeypatch.setattr(teacher_cache, "_compute", counted)
     for number, (seed, steps) in enumerate([(0, 12), (0, 12), (0, 18), (1, 12)]):
         distill(
             replace(

@@ -111,6 +111,25 @@ def test_positions_are_those_of_the_stock_model(embedder: Embedder, tmp_path: Pa
     assert not torch.equal(batch.position_ids[1, 0], batch.position_ids[2, 0])
 
 
+def test_images_of_several_sizes_are_together_what_they_are_alone(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    shown = []
+    for number, size in enumerate([(28, 84), (112, 28), (28, 84), (60, 45)]):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+        shown.append(Input(image=path))
+    shown[2] = Input(image=shown[2].image, view=7)
+    order = [shown[i] for i in (3, 0, 2, 1, 0)]
+    together = processor(embedder).collate(order)
+    alone = [processor(embedder).collate([entry]) for entry in order]
+    for name in ("pixel_values", "image_grid"):
+        assert torch.equal(
+            getattr(together, name), torch.cat([getattr(batch, name) for batch in alone])
+        )
+
+
 def test_pixels_are_the_image_processor_s_and_are_remembered(
     embedder: Embedder, picture: Path
 ) -> None:
@@ -145,6 +164,10 @@ def test_missing_and_broken_images_are_named(embedder: Embedder, tmp_path: Path)
     Image.new("RGB", (1000, 2)).save(thin)
     with pytest.raises(DataError, match=r"thin\.png cannot be used"):
         embedder.collate([Input(image=thin)])
+    good = tmp_path / "good.png"
+    Image.new("RGB", (56, 56)).save(good)
+    with pytest.raises(DataError, match=r"thin\.png cannot be used"):
+        embedder.collate([Input(image=good), Input(image=thin), Input(image=good)])
     bomb = tmp_path / "bomb.png"
     Image.new("1", (20_000, 20_000)).save(bomb)
     with pytest.raises(DataError, match=r"bomb\.png cannot be decoded"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from torch import Tensor
 from puma_cli.errors import DataError
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder, plan_batches
+from puma_cli.models.processing import Batch
+from puma_cli.models.read_ahead import read_ahead
 from puma_cli.processes import Processes
 from puma_cli.profiling.retrieval.readings import Reader
 from puma_cli.profiling.sampling import Sample
@@ -30,7 +31,9 @@ EXACT_BYTES = 2 << 30
 LARGEST_BYTES = 16 << 30
 
 Vectors = dict[str, Tensor]
-T = TypeVar("T")
+# One side and the places of some of its inputs; then their batch as well.
+Part = tuple[str, list[int]]
+Collated = tuple[str, list[int], Batch]
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +117,8 @@ class Passes:
         least = next(number for number, (_, new) in enumerate(rounds, start=1) if new)
         done: list[int] = []
         label = "queries and relevant candidates"
-        for side, places in self._rounds(plan, label, least, done):
-            for name, found in self._read(side, places).items():
+        for side, places, batch in self._rounds(plan, label, least, done):
+            for name, found in self._read(side, places, batch).items():
                 held[side][name][:, places] = found
         for vectors in held.values():
             # Each process has filled in the places that it read.
@@ -133,15 +136,15 @@ class Passes:
         )
         size = ROUND_BATCHES * self._batch_size
         plan = [
-            self._plan("candidate", order[start : start + size].tolist())
-            for start in range(0, len(order), size)
+            [("candidate", places) for places in self._plan("candidate", part.tolist())]
+            for part in (order[start : start + size] for start in range(0, len(order), size))
         ]
-        for places in self._rounds(plan, "other candidates", 0, []):
-            yield places, self._read("candidate", places)
+        for side, places, batch in self._rounds(plan, "other candidates", 0, []):
+            yield places, self._read(side, places, batch)
 
     def _rounds(
-        self, plan: Sequence[Sequence[T]], label: str, least: int, done: list[int]
-    ) -> Iterator[T]:
+        self, plan: Sequence[Sequence[Part]], label: str, least: int, done: list[int]
+    ) -> Iterator[Collated]:
         """Yield this process's share of each round's batches, until all agree to stop.
 
         Args:
@@ -150,14 +153,20 @@ class Passes:
         """
         shares = [self._processes.share(batches) for batches in plan]
 
-        def batches() -> Iterator[T]:
+        def batches() -> Iterator[Part]:
             for number, share in enumerate(shares):
                 if number >= least and self._processes.any(bool(self._stop)):
                     return
                 yield from share
                 done.append(number)
 
-        yield from self._reporter.track(batches(), label, total=sum(map(len, shares)))
+        def collated(part: Part) -> Collated:
+            side, places = part
+            inputs = [self._inputs[side][place] for place in places]
+            return side, places, self._embedder.collate(inputs)
+
+        total = sum(map(len, shares))
+        yield from self._reporter.track(read_ahead(batches(), collated), label, total=total)
 
     def _zeros(self, rows: int) -> Vectors:
         return {
@@ -170,11 +179,10 @@ class Passes:
         plan = plan_batches(inputs, self._batch_size)
         return [[places[index] for index in batch] for batch in plan]
 
-    def _read(self, side: str, places: Sequence[int]) -> Vectors:
+    def _read(self, side: str, places: Sequence[int], batch: Batch) -> Vectors:
         """Return the unit vectors of some inputs (K, B, D) by name, as they are stored."""
         embedder, probe = self._embedder, self._probes[side]
-        inputs = [self._inputs[side][place] for place in places]
-        batch = embedder.collate(inputs).to(embedder.device)
+        batch = batch.to(embedder.device)
         tokens = probe.places(places, batch)
         states = read_states(embedder, batch, tokens, self._keep_last)
         probe.add(places, states, tokens)
