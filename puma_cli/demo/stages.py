@@ -177,12 +177,14 @@ def _analyze(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stag
         output_dir=folders.profile,
         bridge_rows=scale.bridge_rows,
         batch_size=BATCH,
+        # The demo cuts to first layers, so it looks at no other cuts.
+        keep_last=False,
         # Without a prediction, a target would be held against cuts that nothing trains.
         target_retention=TARGET if shipped_predictor() else None,
         device=settings.device,
     )
     words = ["analyze", asked.model, "--data", asked.data, "--bridge-rows", asked.bridge_rows]
-    words += ["--batch-size", asked.batch_size]
+    words += ["--batch-size", asked.batch_size, "--no-keep-last"]
     words += ["--target-retention", TARGET] if asked.target_retention else []
     words += ["--output-dir", asked.output_dir]
     return Stage(
