@@ -190,7 +190,6 @@ def train(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
         config=run.recipe,
         overrides=[
             f"train.steps={run.steps}",
-            f"train.validate_every={run.steps}",
             "train.cache_teacher=true",
             f"train.cache_dir={asked.work_dir / 'teacher'}",
         ],
