@@ -63,6 +63,16 @@ class _NoneOr:
         return f"{complaint}, or 0 for none" if complaint else ""
 
 
+@dataclass(frozen=True)
+class _Each:
+    """A rule for every one of several values."""
+
+    rule: _Range
+
+    def __call__(self, value: Any) -> str:
+        return next((f"{each:g} {self.rule(each)}" for each in value if self.rule(each)), "")
+
+
 _POSITIVE = _Range(low=0, open_low=True)
 _NOT_NEGATIVE = _Range(low=0)
 _COUNT = _Range(low=1)
@@ -95,6 +105,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
     "BatchSettings": {
         "size": _Range(low=2),
         "grouping": _OneOf(("mixed", "query", "task")),
+        "negatives": _NOT_NEGATIVE,
         "instruction": _OneOf(("first", "seeded")),
     },
     "LossSettings": {
@@ -105,6 +116,10 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "mse": _NOT_NEGATIVE,
         "cosine": _NOT_NEGATIVE,
         "similarity": _NOT_NEGATIVE,
+        "gram": _NOT_NEGATIVE,
+        "temperatures": _Each(_POSITIVE),
+        "dimensions": _Each(_COUNT),
+        "false_negative_margin": _Range(low=-2, high=2),
     },
     "LoraSettings": {
         "rank": _NOT_NEGATIVE,
@@ -167,6 +182,6 @@ def check_settings(settings: Any, prefix: str = "") -> None:
         rule = own.get(field.name) or _SHARED.get(field.name)
         complaint = rule(value) if rule is not None and value is not None else ""
         if complaint:
-            shown = ",".join(value) if isinstance(value, tuple) else value
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             hint = rule.suggest(value) if isinstance(rule, _OneOf) else ""
             raise ConfigError(f"{name} = {shown} is not possible: it {complaint}.", hint=hint)

@@ -175,12 +175,21 @@ class LossSettings:
         contrastive: `info_nce` or `mac` (the modality-adaptive loss).
         contrastive_weight: weight of the contrastive term (>= 0).
         temperature: softmax temperature tau (> 0).
+        temperatures: with `mac`, nine taus in place of the one: for queries of text, image, and
+            image with text, three each, for candidates in the same order; or none.
+        learn_temperature: train the temperature, from the given one; it stays in .005 to 1.
         decay: decay of the hard temperature of `mac` (>= 0).
         symmetric: add the candidate-to-query direction.
+        dimensions: lengths of prefixes of the embedding that the contrastive term trains as well,
+            such as 64,128 (Matryoshka); the whole embedding is always among them.
+        false_negative_margin: leave out negatives that the teacher scores above the query's
+            positive plus this, such as -0.05; or none.
         mse: weight of E||h_t - h_s||^2 / D on un-normalised post-norm states (>= 0).
         cosine: weight of 1 - cos(h_t, h_s) (>= 0).
         similarity: weight of the KL divergence between the teacher's and the student's
             distributions over the batch's candidates (>= 0).
+        gram: weight of the squared difference between the teacher's and the student's cosines
+            among queries and among candidates (>= 0).
     """
 
     contrastive: str = "info_nce"
@@ -191,11 +200,21 @@ class LossSettings:
     mse: float = 0.0
     cosine: float = 0.0
     similarity: float = 0.0
+    gram: float = 0.0
+    temperatures: tuple[float, ...] = ()
+    learn_temperature: bool = False
+    dimensions: tuple[int, ...] = ()
+    false_negative_margin: float | None = None
+
+    @property
+    def distils(self) -> bool:
+        """Whether a term compares the student with a teacher."""
+        return any((self.mse, self.cosine, self.similarity, self.gram))
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a term compares the student with a teacher."""
-        return any((self.mse, self.cosine, self.similarity))
+        """Whether a term or a mask asks the teacher."""
+        return self.distils or self.false_negative_margin is not None
 
 
 @dataclass(frozen=True)
@@ -238,6 +257,8 @@ class BatchSettings:
         size: queries in a batch (>= 2); each brings one positive candidate.
         grouping: `mixed` (all tasks in a batch), `query` (one modality of queries a batch, with
             candidates of all modalities) or `task` (one task a batch).
+        negatives: hard negatives of its own, as the data names them, that a query brings at most
+            (>= 0), drawn anew in every epoch.
         neighbours: fill batches with queries whose positives are hard negatives of one another.
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
@@ -247,6 +268,7 @@ class BatchSettings:
 
     size: int = 96
     grouping: str = "mixed"
+    negatives: int = 0
     neighbours: bool = False
     instruction: str = "seeded"
     augment: bool = False

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from puma_cli.data.columns import Columns
 from puma_cli.data.instructions import Instructions
 from puma_cli.data.records import MODALITIES, Candidate, Query
 from puma_cli.errors import DataError
@@ -16,20 +17,32 @@ from puma_cli.models.inputs import Input
 
 @dataclass(frozen=True)
 class ContrastiveBatch:
-    """B queries and their B positives, as the losses need them.
+    """B queries and C distinct candidates, as the losses need them.
 
     Args:
         queries: the queries' inputs (B).
-        candidates: the positives' inputs (B); candidate i is the positive of query i.
-        candidate_modality: code of each candidate's modality (B,).
-        excluded: True where a candidate is no negative of a query (B, B): another of its
-            positives, or the same content as its own positive.
+        candidates: the candidates' inputs (C): the positives, then the hard negatives; what several
+            queries share comes once.
+        target: column of each query's positive (B,).
+        excluded: True where a candidate is neither the query's positive nor a negative of it: it is
+            known to be another of its positives (B, C).
+        query_modality: code of each query's modality (B,).
+        candidate_modality: code of each candidate's modality (C,).
+        hard_negatives: how many of the candidates came as hard negatives alone.
     """
 
     queries: list[Input]
     candidates: list[Input]
-    candidate_modality: torch.Tensor
+    target: torch.Tensor
     excluded: torch.Tensor
+    query_modality: torch.Tensor
+    candidate_modality: torch.Tensor
+    hard_negatives: int = 0
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What a model sees of the batch (B + C)."""
+        return self.queries + self.candidates
 
 
 class Examples:
@@ -41,6 +54,7 @@ class Examples:
         instruction: `first` or `seeded`.
         augment: show images in random views.
         fixed: a query keeps its instruction over all epochs.
+        negatives: hard negatives that a query brings at most, drawn anew in every epoch (>= 0).
 
     Raises:
         DataError: a query's positives are all missing from the pool.
@@ -55,6 +69,7 @@ class Examples:
         seed: int,
         augment: bool = False,
         fixed: bool = False,
+        negatives: int = 0,
     ) -> None:
         self.queries = queries
         self._pool = {candidate.did: candidate for candidate in pool}
@@ -63,6 +78,7 @@ class Examples:
         self._seed = seed
         self._augment = augment
         self._fixed = fixed
+        self._negatives = negatives
         for query in queries:
             if not any(did in self._pool for did in query.positives):
                 raise DataError(
@@ -74,35 +90,32 @@ class Examples:
     def batch(self, indices: Sequence[int], epoch: int) -> ContrastiveBatch:
         """Return the batch of the queries at `indices`."""
         queries = [self.queries[index] for index in indices]
-        candidates = [self._positive(query, epoch) for query in queries]
-        modalities = [MODALITIES.index(candidate.modality) for candidate in candidates]
-        asked, answers = self._seen(queries, candidates, epoch)
+        columns = Columns()
+        target = [columns.add(self._positive(query, epoch)) for query in queries]
+        positives = len(columns)
+        for query in queries:
+            for candidate in self._hard_negatives(query, epoch):
+                columns.add(candidate)
+        excluded = torch.zeros(len(queries), len(columns), dtype=torch.bool)
+        for row, query in enumerate(queries):
+            known = [self._pool[did] for did in query.positives if did in self._pool]
+            excluded[row, columns.find(known)] = True
+            excluded[row, target[row]] = False
         return ContrastiveBatch(
-            queries=asked,
-            candidates=answers,
-            candidate_modality=torch.tensor(modalities),
-            excluded=torch.tensor(_excluded(queries, candidates)),
+            queries=[
+                self._viewed(query.to_input(self._prompt(query, epoch)), f"{epoch}/{query.qid}/q")
+                for query in queries
+            ],
+            candidates=[
+                self._viewed(candidate.to_input(), f"{epoch}/{candidate.did}/c")
+                for candidate in columns.candidates
+            ],
+            target=torch.tensor(target),
+            excluded=excluded,
+            query_modality=_codes(queries),
+            candidate_modality=_codes(columns.candidates),
+            hard_negatives=len(columns) - positives,
         )
-
-    def inputs(self, indices: Sequence[int], epoch: int) -> list[Input]:
-        """Return what a model sees of the batch: its queries (B), then their positives (B)."""
-        queries = [self.queries[index] for index in indices]
-        candidates = [self._positive(query, epoch) for query in queries]
-        asked, answers = self._seen(queries, candidates, epoch)
-        return asked + answers
-
-    def _seen(
-        self, queries: Sequence[Query], candidates: Sequence[Candidate], epoch: int
-    ) -> tuple[list[Input], list[Input]]:
-        asked = [
-            self._viewed(query.to_input(self._prompt(query, epoch)), f"{epoch}/{query.qid}/q")
-            for query in queries
-        ]
-        answers = [
-            self._viewed(candidate.to_input(), f"{epoch}/{query.qid}/c")
-            for query, candidate in zip(queries, candidates, strict=True)
-        ]
-        return asked, answers
 
     def _prompt(self, query: Query, epoch: int) -> str | None:
         seed = f"{self._seed}" if self._fixed else f"{self._seed}.{epoch}"
@@ -111,6 +124,15 @@ class Examples:
     def _positive(self, query: Query, epoch: int) -> Candidate:
         present = [did for did in query.positives if did in self._pool]
         return self._pool[present[self._draw(f"{epoch}/{query.qid}") % len(present)]]
+
+    def _hard_negatives(self, query: Query, epoch: int) -> list[Candidate]:
+        if not self._negatives:
+            return []
+        positives = set(query.positives)
+        present = [did for did in query.negatives if did in self._pool and did not in positives]
+        # Ordered by a hash, so that another epoch draws others and nothing else has a say.
+        present.sort(key=lambda did: self._draw(f"{epoch}/{query.qid}/{did}"))
+        return [self._pool[did] for did in present[: self._negatives]]
 
     def _viewed(self, entry: Input, key: str) -> Input:
         if not self._augment or entry.image is None:
@@ -122,15 +144,5 @@ class Examples:
         return int.from_bytes(digest[:8], "big")
 
 
-def _excluded(queries: Sequence[Query], candidates: Sequence[Candidate]) -> list[list[bool]]:
-    contents = [(candidate.text, candidate.image) for candidate in candidates]
-    rows = []
-    for i, query in enumerate(queries):
-        positives = set(query.positives)
-        rows.append(
-            [
-                j != i and (candidate.did in positives or contents[j] == contents[i])
-                for j, candidate in enumerate(candidates)
-            ]
-        )
-    return rows
+def _codes(records: Sequence[Query | Candidate]) -> torch.Tensor:
+    return torch.tensor([MODALITIES.index(record.modality) for record in records])

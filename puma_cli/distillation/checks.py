@@ -15,12 +15,13 @@ def check_training(settings: DistillSettings) -> None:
     if settings.loss.needs_teacher and settings.teacher == NO_TEACHER:
         raise ConfigError(
             "The loss compares with a teacher, but the teacher is 'none'.",
-            hint="Give --teacher MODEL, or set loss.mse, loss.cosine and loss.similarity to 0.",
+            hint="Give --teacher MODEL, or set what compares with it to 0: "
+            "loss.mse, loss.cosine, loss.similarity, loss.gram, loss.false_negative_margin.",
         )
     if settings.teacher != NO_TEACHER and not settings.loss.needs_teacher:
         raise ConfigError(
             f"The teacher {settings.teacher!r} has no part in the loss.",
-            cause="The weights loss.mse, loss.cosine and loss.similarity are 0.",
+            cause="The weights loss.mse, loss.cosine, loss.similarity and loss.gram are 0.",
             hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
         )
     if settings.train.cache_teacher and settings.batch.augment:
@@ -46,7 +47,7 @@ def check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
         raise ConfigError(
             f"The student's embeddings have {student} dimensions, the teacher's {teacher}.",
             cause="loss.mse and loss.cosine compare them entry by entry.",
-            hint="Set both to 0 and give loss.similarity a weight, which compares scores only.",
+            hint="Set both to 0; loss.similarity and loss.gram compare scores only.",
         )
 
 

@@ -20,7 +20,7 @@ from puma_cli.data.records import Query
 from puma_cli.distillation.checks import check_training, check_widths, is_mixed
 from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.loop import Training
-from puma_cli.distillation.objective import Objective
+from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
@@ -121,6 +121,7 @@ def _prepare(
         )
     student = _student(settings, data, queries, output)
     student.to(device)
+    prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
     teacher = None
     cached = objective.needs_teacher and settings.train.cache_teacher
@@ -130,7 +131,8 @@ def _prepare(
         if not cached:
             teacher = load(settings.teacher, settings.device, "float32")
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
-    optimizer = build_optimizer(pair.model, settings.optimizer)
+    trained = objective.to(device).trained_with(pair.model)
+    optimizer = build_optimizer(trained, settings.optimizer)
     order = BatchOrder(
         queries,
         settings.batch.size,
@@ -146,20 +148,22 @@ def _prepare(
         settings.seed,
         settings.batch.augment,
         fixed=cached,
+        negatives=settings.batch.negatives,
     )
     steps = settings.train.steps or max(1, int(settings.train.epochs * order.steps_per_epoch))
     state = latest_state(output.state)
-    progress = Progress() if state is None else load_state(state, pair.model, optimizer)
-    trained = sum(p.numel() for p in pair.model.parameters() if p.requires_grad)
+    progress = Progress() if state is None else load_state(state, trained, optimizer)
+    weights = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     reporter.note(
         f"{len(queries):,} training queries, {steps:,} steps of {settings.batch.size}; "
-        f"{trained / 1e6:.2f} M weights train on {device}"
+        f"{weights / 1e6:.2f} M weights train on {device}"
         + (", one copy serves student and teacher" if pair.shared else "")
         + (f"; going on from step {progress.step:,}" if progress.step else "")
     )
     return Training(
         pair=pair,
         objective=objective,
+        trained=trained,
         order=order,
         examples=examples,
         optimizer=accelerator.prepare(optimizer),

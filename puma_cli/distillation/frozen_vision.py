@@ -101,7 +101,7 @@ def planned_images(order: BatchOrder, examples: Examples, steps: int) -> Iterato
     found: set[Path] = set()
     for step in range(min(steps, order.steps_per_epoch)):
         epoch, indices = order.batch(step)
-        for entry in examples.inputs(indices, epoch):
+        for entry in examples.batch(indices, epoch).inputs:
             if entry.image is not None and entry.view is None and entry.image not in found:
                 found.add(entry.image)
                 yield entry.image

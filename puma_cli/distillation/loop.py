@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import ContrastiveBatch, Examples
-from puma_cli.distillation.objective import Embeddings, Objective
+from puma_cli.distillation.objective import Embeddings, Labels, Objective
 from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, save_state
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import NumericError
 from puma_cli.interruption import StopRequest
+from puma_cli.losses import batch_accuracy
 from puma_cli.models.processing import Batch
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.progress import Reporter
@@ -45,6 +46,7 @@ class Training:
     """Everything a loop needs; `progress` moves, the rest stays.
 
     Args:
+        trained: the module whose parameters with gradient are trained.
         folder: where state, best and last weights go.
         log: path of the run's `log.jsonl`.
         validate: returns the student's mean hit@1 [0, 1] on the validation split, or None if
@@ -55,6 +57,7 @@ class Training:
 
     pair: Pair
     objective: Objective
+    trained: nn.Module
     order: BatchOrder
     examples: Examples
     optimizer: Any
@@ -83,7 +86,7 @@ class Training:
             done = step + 1
             self.progress = replace(self.progress, step=done, seconds=time.monotonic() - began)
             reporter.step(done, self.steps, values)
-            if done == 1 or done % LOG_EVERY == 0 or done == self.steps:
+            if self._is_logged(done):
                 self._write_log({"step": done, **values, "seconds": self.progress.seconds})
             if done % self.settings.train.validate_every == 0 or done == self.steps:
                 self._validate(reporter)
@@ -114,24 +117,44 @@ class Training:
                 self.cache.vectors(batch.queries).to(device),
                 self.cache.vectors(batch.candidates).to(device),
             )
-        loss, terms = self.objective(
-            student,
-            teacher,
-            batch.candidate_modality.to(device),
-            batch.excluded.to(device),
-            progress=step / self.steps,
-        )
+        labels = Labels(
+            batch.target, batch.excluded, batch.query_modality, batch.candidate_modality
+        ).to(device)
+        loss, terms = self.objective(student, teacher, labels, progress=step / self.steps)
         _check_finite(loss, terms, step, "loss")
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(
-            self.pair.model.parameters(), self.settings.optimizer.clip
+            self.trained.parameters(), self.settings.optimizer.clip
         )
         values = {"loss": loss, **terms, "gradient_norm": torch.as_tensor(norm)}
         # A step along such a gradient would ruin the weights that are saved next.
         _check_finite(values["gradient_norm"], terms, step, "gradient's norm")
+        seen = {name: value.item() for name, value in values.items()} | {"learning_rate": rate}
+        if self._is_logged(step + 1):
+            seen |= self._watched(batch, student, labels)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {name: value.item() for name, value in values.items()} | {"learning_rate": rate}
+        return seen
+
+    def _is_logged(self, done: int) -> bool:
+        return done == 1 or done % LOG_EVERY == 0 or done == self.steps
+
+    def _watched(
+        self, batch: ContrastiveBatch, student: Embeddings, labels: Labels
+    ) -> dict[str, float]:
+        """Return what the log says of a step beside its loss."""
+        found = batch_accuracy(
+            student.queries,
+            student.candidates,
+            labels.target,
+            labels.excluded,
+            labels.candidate_modality,
+        )
+        return {
+            **found,
+            "hard_negatives": float(batch.hard_negatives),
+            **self.objective.temperatures(self.progress.step / self.steps),
+        }
 
     def _validate(self, reporter: Reporter) -> None:
         score = self.validate()
@@ -149,7 +172,7 @@ class Training:
             self._write_log({"step": step, "validation_hit@1": score})
 
     def _save(self) -> None:
-        save_state(self.folder, self.pair.model, self.optimizer, self.progress)
+        save_state(self.folder, self.trained, self.optimizer, self.progress)
 
     def _write_log(self, values: dict[str, float]) -> None:
         with explained_writes(self.log), self.log.open("a", encoding="utf-8") as file:

@@ -4,102 +4,137 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from puma_cli.config.settings import LossSettings
+from puma_cli.data.records import MODALITIES
 from puma_cli.errors import ConfigError
 from puma_cli.losses import (
     InfoNCE,
     MACLoss,
+    false_negatives,
     feature_cosine,
     feature_mse,
+    gram_mse,
+    over_prefixes,
     similarity_divergence,
 )
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Un-normalised embeddings of a batch's queries and candidates, each (B, D)."""
+    """Un-normalised embeddings of a batch's queries (B, D) and candidates (C, D)."""
 
     queries: Tensor
     candidates: Tensor
 
 
-class Objective:
+@dataclass(frozen=True)
+class Labels:
+    """What the losses know of a batch's queries and candidates.
+
+    Args:
+        target: column of each query's positive (B,).
+        excluded: True where a candidate is no negative of a query (B, C).
+        query_modality: one code a query (B,).
+        candidate_modality: one code a candidate (C,).
+    """
+
+    target: Tensor
+    excluded: Tensor
+    query_modality: Tensor
+    candidate_modality: Tensor
+
+    def to(self, device: torch.device) -> Labels:
+        """Return the labels on `device`."""
+        return Labels(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+class Objective(nn.Module):
     """Adds up the terms that have a weight.
 
     With the recipe `paper-stage1`: 0.9 * InfoNCE + 0.1 * 0.05 * (MSE(q) + MSE(c)).
 
+    Args:
+        settings: weights and temperatures.
+
     Raises:
-        ConfigError: the contrastive loss is unknown, a weight is negative or all are 0.
+        ConfigError: the contrastive loss is unknown, a weight is negative, all are 0, or settings
+            do not go together.
     """
 
     def __init__(self, settings: LossSettings) -> None:
+        super().__init__()
         self.settings = settings
-        weights = {
-            name: getattr(settings, name)
-            for name in ("contrastive_weight", "mse", "cosine", "similarity")
-        }
-        for name, weight in weights.items():
-            if weight < 0:
-                raise ConfigError(f"loss.{name} is {weight}, below 0.")
-        if not any(weights.values()):
-            raise ConfigError("Every weight of the loss is 0.", hint="Set loss.contrastive_weight.")
-        if settings.temperature <= 0:
-            raise ConfigError(f"loss.temperature is {settings.temperature}; it must be above 0.")
-        if settings.contrastive not in ("info_nce", "mac"):
-            raise ConfigError(
-                f"{settings.contrastive!r} is no contrastive loss.", hint="Use info_nce or mac."
+        _check(settings)
+        self.contrastive: InfoNCE | MACLoss = (
+            MACLoss(
+                _table(settings),
+                settings.decay,
+                settings.symmetric,
+                settings.learn_temperature,
             )
-        self._info_nce = InfoNCE(settings.temperature, settings.symmetric)
-        self._mac = MACLoss(settings.temperature, settings.decay, settings.symmetric)
+            if settings.contrastive == "mac"
+            else InfoNCE(settings.temperature, settings.symmetric, settings.learn_temperature)
+        )
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether a term compares with the teacher."""
+        """Whether a term or a mask asks the teacher."""
         return self.settings.needs_teacher
 
-    def __call__(
-        self,
-        student: Embeddings,
-        teacher: Embeddings | None,
-        candidate_modality: Tensor,
-        excluded: Tensor,
-        progress: float,
+    def trained_with(self, model: nn.Module) -> nn.Module:
+        """Return what is trained in one module: the model, and a learned temperature."""
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            return model
+        return nn.ModuleDict({"model": model, "objective": self})
+
+    def temperatures(self, progress: float) -> dict[str, float]:
+        """Return the temperatures in use by name, at a share of the training that is done."""
+        if not self.settings.contrastive_weight:
+            return {}
+        now = self.contrastive.temperature.now().detach()
+        if now.ndim == 0:
+            named = {"temperature": float(now)}
+        else:
+            named = {
+                f"temperature {query} > {candidate}": float(now[i, j])
+                for i, query in enumerate(MODALITIES)
+                for j, candidate in enumerate(MODALITIES)
+            }
+        if isinstance(self.contrastive, MACLoss):
+            named["sharpening"] = self.contrastive.sharpening(progress)
+        return named
+
+    def forward(
+        self, student: Embeddings, teacher: Embeddings | None, labels: Labels, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum and the unweighted terms by name.
 
+        `masked` among them is the share of query-candidate pairs that are left out.
+
         Args:
             teacher: the teacher's states of the same inputs, or None without a teacher.
-            candidate_modality: one code a candidate (B,).
-            excluded: True where a candidate is no negative of a query (B, B).
             progress: share of the training that is done [0, 1].
         """
         settings = self.settings
         terms: dict[str, Tensor] = {}
         total = student.queries.new_zeros(())
         if settings.contrastive_weight:
-            if settings.contrastive == "mac":
-                term = self._mac(
-                    student.queries,
-                    student.candidates,
-                    candidate_modality,
-                    progress,
-                    excluded=excluded,
-                )
-            else:
-                term = self._info_nce(student.queries, student.candidates, excluded=excluded)
-            terms[settings.contrastive] = term
-            total = total + settings.contrastive_weight * term
+            excluded = self._excluded(teacher, labels)
+            terms[settings.contrastive] = self._contrast(student, excluded, labels, progress)
+            total = total + settings.contrastive_weight * terms[settings.contrastive]
+            terms["masked"] = excluded.float().mean()
         if teacher is None:
             return total, terms
-        if settings.mse:
-            terms["mse"] = _both_sides(feature_mse, student, teacher)
-            total = total + settings.mse * terms["mse"]
-        if settings.cosine:
-            terms["cosine"] = _both_sides(feature_cosine, student, teacher)
-            total = total + settings.cosine * terms["cosine"]
+        for name, term in _ON_BOTH_SIDES.items():
+            weight = getattr(settings, name)
+            if weight:
+                terms[name] = _both_sides(term, student, teacher)
+                total = total + weight * terms[name]
         if settings.similarity:
             terms["similarity"] = similarity_divergence(
                 student.queries,
@@ -111,8 +146,95 @@ class Objective:
             total = total + settings.similarity * terms["similarity"]
         return total, terms
 
+    def _excluded(self, teacher: Embeddings | None, labels: Labels) -> Tensor:
+        margin = self.settings.false_negative_margin
+        if margin is None or teacher is None:
+            return labels.excluded
+        likely = false_negatives(teacher.queries, teacher.candidates, labels.target, margin)
+        return labels.excluded | likely
+
+    def _contrast(
+        self, student: Embeddings, excluded: Tensor, labels: Labels, progress: float
+    ) -> Tensor:
+        def loss(queries: Tensor, candidates: Tensor) -> Tensor:
+            known: dict[str, Any] = {"target": labels.target, "excluded": excluded}
+            if isinstance(self.contrastive, MACLoss):
+                known["candidate_modality"] = labels.candidate_modality
+                known["query_modality"] = labels.query_modality
+                known["progress"] = progress
+            found: Tensor = self.contrastive(queries, candidates, **known)
+            return found
+
+        dimension = student.queries.shape[-1]
+        lengths = prefixes(self.settings, dimension)
+        return over_prefixes(loss, student.queries, student.candidates, lengths)
+
+
+# Terms between a student's and a teacher's embeddings of the same inputs, by their setting.
+_ON_BOTH_SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": feature_mse,
+    "cosine": feature_cosine,
+    "gram": gram_mse,
+}
+
 
 def _both_sides(
     term: Callable[[Tensor, Tensor], Tensor], student: Embeddings, teacher: Embeddings
 ) -> Tensor:
     return term(student.queries, teacher.queries) + term(student.candidates, teacher.candidates)
+
+
+def _check(settings: LossSettings) -> None:
+    weights = {
+        name: getattr(settings, name)
+        for name in ("contrastive_weight", "mse", "cosine", "similarity", "gram")
+    }
+    for name, weight in weights.items():
+        if weight < 0:
+            raise ConfigError(f"loss.{name} is {weight}, below 0.")
+    if not any(weights.values()):
+        raise ConfigError("Every weight of the loss is 0.", hint="Set loss.contrastive_weight.")
+    if settings.temperature <= 0:
+        raise ConfigError(f"loss.temperature is {settings.temperature}; it must be above 0.")
+    if settings.contrastive not in ("info_nce", "mac"):
+        raise ConfigError(
+            f"{settings.contrastive!r} is no contrastive loss.", hint="Use info_nce or mac."
+        )
+    for name in ("temperatures", "dimensions", "false_negative_margin", "learn_temperature"):
+        if getattr(settings, name) and not settings.contrastive_weight:
+            raise ConfigError(
+                f"loss.{name} is set, but loss.contrastive_weight is 0.",
+                cause="It is part of the contrastive term.",
+            )
+    if settings.temperatures and settings.contrastive != "mac":
+        raise ConfigError(
+            "loss.temperatures is set, but loss.contrastive is info_nce.",
+            cause="InfoNCE has one temperature.",
+            hint="Set loss.contrastive=mac, and loss.decay=0 for InfoNCE with these temperatures.",
+        )
+    if len(settings.temperatures) not in (0, len(MODALITIES) ** 2):
+        raise ConfigError(
+            f"loss.temperatures has {len(settings.temperatures)} values.",
+            cause="It has nine: three modalities of queries by three of candidates.",
+        )
+
+
+def _table(settings: LossSettings) -> float | Tensor:
+    if not settings.temperatures:
+        return settings.temperature
+    sides = len(MODALITIES)
+    return torch.tensor(settings.temperatures, dtype=torch.float64).view(sides, sides)
+
+
+def prefixes(settings: LossSettings, dimension: int) -> tuple[int, ...]:
+    """Return the lengths that embeddings of `dimension` entries are trained at, itself the last.
+
+    Raises:
+        ConfigError: a length of the settings is longer.
+    """
+    longest = max(settings.dimensions, default=0)
+    if longest > dimension:
+        raise ConfigError(
+            f"loss.dimensions names {longest}, but the embeddings have {dimension:,} dimensions."
+        )
+    return tuple(sorted({*settings.dimensions, dimension}))

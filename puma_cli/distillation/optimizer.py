@@ -17,14 +17,16 @@ _FIRST_LAYER = re.compile(r"(^|\.)layers\.0\.")
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
     """Return AdamW over the trainable parameters, with layer 0 of the decoder in groups of its own.
 
-    Matrices decay, vectors (norms, biases) do not.
+    Matrices decay, vectors (norms, biases) and temperatures do not.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             first = _FIRST_LAYER.search(name) and "visual" not in name
             scale = settings.first_layer_scale if first else 1.0
-            groups.setdefault((scale, parameter.ndim >= 2), []).append(parameter)
+            groups.setdefault((scale, parameter.ndim >= 2 and "log_value" not in name), []).append(
+                parameter
+            )
     options: list[dict[str, Any]] = [
         {
             "params": parameters,

@@ -175,5 +175,5 @@ def planned_inputs(order: BatchOrder, examples: Examples, steps: int) -> list[In
     found: dict[Input, None] = {}
     for step in range(steps):
         epoch, indices = order.batch(step)
-        found |= dict.fromkeys(examples.inputs(indices, epoch))
+        found |= dict.fromkeys(examples.batch(indices, epoch).inputs)
     return list(found)

@@ -8,35 +8,45 @@ import torch
 from torch import Tensor, nn
 
 from puma_cli.losses.info_nce import contrastive_cross_entropy, cosines
+from puma_cli.losses.temperature import Temperature
 
 
 class MACLoss(nn.Module):
     """Modality-adaptive contrastive loss (PUMA, arXiv 2507.08064, section on MAC-Loss).
 
     A candidate of the same modality as the query's positive is a harder negative than one of
-    another modality; it is sharpened by a temperature that falls during the first half of training.
+    another modality; it is sharpened by a temperature that falls during the first half of training:
+
+        T[i][j] = tau * exp(-2 * decay * min(1/2, t/T))   if modality(positive_i) == modality(c_j)
+                  tau                                     otherwise
 
     Args:
-        temperature: tau of inter-modality pairs (> 0).
+        temperature: tau (> 0), or a table of taus by codes of the query's and the candidate's
+            modality (M, M).
         decay: strength of the decay (>= 0); 0 is InfoNCE.
         symmetric: average with the candidate-to-query direction.
+        learnable: train tau, which starts at the given one.
     """
 
     def __init__(
-        self, temperature: float = 0.03, decay: float = 0.5, symmetric: bool = False
+        self,
+        temperature: float | Tensor = 0.03,
+        decay: float = 0.5,
+        symmetric: bool = False,
+        learnable: bool = False,
     ) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature = Temperature(temperature, learnable)
         self.decay = decay
         self.symmetric = symmetric
 
-    def hard_temperature(self, progress: float) -> float:
-        """Return tau_hard = tau * exp(-2 * decay * min(1/2, t/T)).
+    def sharpening(self, progress: float) -> float:
+        """Return tau_hard / tau = exp(-2 * decay * min(1/2, t/T)).
 
         Args:
             progress: share t/T of the training that is done [0, 1].
         """
-        return self.temperature * math.exp(-2.0 * self.decay * min(0.5, progress))
+        return math.exp(-2.0 * self.decay * min(0.5, progress))
 
     def forward(
         self,
@@ -46,25 +56,24 @@ class MACLoss(nn.Module):
         progress: float,
         target: Tensor | None = None,
         excluded: Tensor | None = None,
+        query_modality: Tensor | None = None,
     ) -> Tensor:
         """Return the mean loss over the queries, a scalar.
 
         Args:
             queries: embeddings (B, D), normalised here.
-            candidates: embeddings (C, D), C >= B.
+            candidates: embeddings (C, D).
             candidate_modality: one code a candidate (C,).
             progress: share t/T of the training that is done [0, 1].
             target: index of each query's positive (B,); by default the diagonal.
             excluded: True where a candidate must not count as a negative (B, C); positives stay.
+            query_modality: one code a query (B,); only a table of temperatures needs it.
         """
         rows = torch.arange(queries.shape[0], device=queries.device)
         positive = rows if target is None else target
-        same = candidate_modality[positive][:, None] == candidate_modality[None, :]
         cosine = cosines(queries, candidates)
-        # The diagonal counts as hard too: a positive has its own modality.
-        temperature = torch.where(
-            same,
-            torch.as_tensor(self.hard_temperature(progress), dtype=cosine.dtype),
-            torch.as_tensor(self.temperature, dtype=cosine.dtype),
-        ).to(cosine.device)
-        return contrastive_cross_entropy(cosine / temperature, target, excluded, self.symmetric)
+        tau = self.temperature(cosine, query_modality, candidate_modality)
+        # The positive counts as hard too: it has its own modality.
+        hard = candidate_modality[positive][:, None] == candidate_modality[None, :]
+        logits = cosine / torch.where(hard, tau * self.sharpening(progress), tau)
+        return contrastive_cross_entropy(logits, target, excluded, self.symmetric)

@@ -38,3 +38,18 @@ def similarity_divergence(
     with torch.no_grad():
         theirs = log_softmax(cosines(teacher_queries, teacher_candidates) / temperature, dim=-1)
     return kl_div(ours, theirs, log_target=True, reduction="batchmean")
+
+
+def gram_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean squared difference of the cosines among a batch's embeddings, a scalar.
+
+    How inputs lie to one another, whatever the widths: (B, D) and (B, D'); an embedding's cosine
+    with itself is 1 in both and not counted. A batch of one teaches nothing.
+    """
+    ours = cosines(student, student)
+    with torch.no_grad():
+        theirs = cosines(teacher, teacher).to(ours.dtype)
+    count = len(student)
+    # The diagonals differ by rounding alone.
+    apart = (ours - theirs).square().fill_diagonal_(0.0)
+    return apart.sum() / max(1, count * (count - 1))

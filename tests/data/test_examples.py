@@ -28,19 +28,76 @@ def examples(*queries: Query) -> Examples:
     return Examples(queries, POOL, Instructions(), "first", seed=0)
 
 
-def test_positives_of_a_query_and_equal_contents_are_excluded() -> None:
+def test_equal_contents_are_one_candidate() -> None:
     batch = examples(query(1, "1:1"), query(2, "1:2"), query(3, "1:3"), query(4, "1:4")).batch(
         [0, 1, 2, 3], epoch=0
     )
-    # 1:1 and 1:3 read the same; nothing else may be excluded, the diagonal never.
-    expected = [(0, 2), (2, 0)]
-    assert [tuple(pair) for pair in batch.excluded.nonzero().tolist()] == expected
+    # 1:1 and 1:3 read the same, so both queries have the one for a positive.
+    assert batch.target.tolist() == [0, 1, 0, 2]
+    assert [entry.text for entry in batch.candidates] == ["a", "b", None]
+    assert batch.excluded.shape == (4, 3) and not batch.excluded.any()
+
+
+def test_one_image_in_two_files_is_one_candidate(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.png", "b.png", "c.png", "gone.png")]
+    for file, content in zip(files, (b"same", b"same", b"else"), strict=False):
+        file.write_bytes(content)
+    pool = [Candidate(f"1:{n}", None, file, "image") for n, file in enumerate(files)]
+    pool.append(Candidate("1:4", "with a text", files[0], "image,text"))
+    queries = [query(n, candidate.did) for n, candidate in enumerate(pool)]
+    batch = Examples(queries, pool, Instructions(), "first", seed=0).batch(range(5), 0)
+    assert batch.target.tolist() == [0, 0, 1, 2, 3]
+    # The second query knows the other file as its positive, which is the same column.
+    assert not batch.excluded.any()
+
+
+def hard(number: int, positive: str, *negatives: str) -> Query:
+    return Query(f"1:{number}", "q", None, "text", 1, (positive,), negatives)
+
+
+def with_negatives(count: int, *queries: Query) -> Examples:
+    pool = [Candidate(f"1:{n}", f"text {n}", None, "text") for n in range(20)]
+    return Examples(queries, pool, Instructions(), "first", seed=0, negatives=count)
+
+
+def test_hard_negatives_come_after_the_positives_and_are_masked_for_no_one_else() -> None:
+    built = with_negatives(2, hard(1, "1:1", "1:5", "1:6", "1:7"), hard(2, "1:2", "1:1", "1:8"))
+    batch = built.batch([0, 1], epoch=0)
+    texts = [entry.text for entry in batch.candidates]
+    assert texts[:2] == ["text 1", "text 2"] and "text 8" in texts
+    # Two of three for the first; of the second's two, one is there as a positive already.
+    assert len(texts) == 5 == len(set(texts)) and batch.hard_negatives == 3
+    assert len({"text 5", "text 6", "text 7"} & set(texts)) == 2
+    assert not batch.excluded.any()
+    assert batch.candidate_modality.shape == (5,)
+
+
+def test_other_epochs_draw_other_hard_negatives_and_the_same_epoch_the_same() -> None:
+    built = with_negatives(1, hard(1, "1:1", *(f"1:{n}" for n in range(5, 15))))
+    drawn = [built.batch([0], epoch).candidates[1].text for epoch in range(12)]
+    assert len(set(drawn)) > 4
+    assert drawn == [built.batch([0], epoch).candidates[1].text for epoch in range(12)]
+
+
+def test_a_known_positive_is_never_a_hard_negative_of_its_query() -> None:
+    both = Query("1:1", "q", None, "text", 1, ("1:1", "1:2"), ("1:2", "1:99"))
+    batch = with_negatives(3, both, hard(2, "1:3", "1:2")).batch([0, 1], epoch=0)
+    assert batch.hard_negatives <= 1
+    texts = [entry.text for entry in batch.candidates]
+    for text in {"text 1", "text 2"} & set(texts):
+        column = texts.index(text)
+        assert batch.excluded[0, column] == (batch.target[0] != column)
+        assert not batch.excluded[1, column]
 
 
 def test_another_known_positive_is_excluded_on_its_row_only() -> None:
     both = query(1, "1:1", "1:2")
-    batch = examples(both, query(2, "1:2"), query(3, "1:4")).batch([0, 1, 2], epoch=0)
-    assert batch.excluded[0, 1] and not batch.excluded[1, 2] and not batch.excluded.diagonal().any()
+    built = examples(both, query(2, "1:2"), query(3, "1:3"), query(4, "1:4"))
+    for epoch in range(4):
+        batch = built.batch([0, 1, 2, 3], epoch)
+        own = batch.target[0].item()
+        other = next(n for n, e in enumerate(batch.candidates) if e.text and n != own)
+        assert batch.excluded.nonzero().tolist() == [[0, other]]
 
 
 def test_each_epoch_may_draw_another_positive_but_the_same_one_again_for_the_same_epoch() -> None:
@@ -65,7 +122,8 @@ def test_a_real_batch_pairs_queries_with_their_positives(tiny_scenes: Path) -> N
     queries, pool = data.train_queries(), data.union_pool("train")
     built = Examples(queries, pool, data.instructions, "seeded", 3).batch(range(30), epoch=1)
     contents = {candidate.did: candidate.to_input() for candidate in pool}
-    for index, (asked, answer) in enumerate(zip(built.queries, built.candidates, strict=True)):
+    for index, asked in enumerate(built.queries):
+        answer = built.candidates[built.target[index]]
         assert asked.instruction is not None and answer.instruction is None
         assert answer in [contents[did] for did in queries[index].positives]
 

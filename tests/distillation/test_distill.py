@@ -99,6 +99,42 @@ def test_a_head_is_trained_saved_and_resumed_with_its_student(
     assert usage_of(whole.output_dir).replace("FOLDER", ".").strip() in card and BRIDGE in card
 
 
+def test_hard_negatives_masks_and_a_learned_temperature_are_logged_and_resumed(
+    settings: DistillSettings, tmp_path: Path
+) -> None:
+    loss = replace(
+        settings.loss,
+        contrastive="mac",
+        learn_temperature=True,
+        temperatures=(0.05,) * 9,
+        dimensions=(8,),
+        false_negative_margin=-0.02,
+        gram=0.3,
+    )
+    whole = replace(
+        settings,
+        loss=loss,
+        batch=replace(settings.batch, negatives=2),
+        output_dir=tmp_path / "whole",
+    )
+    assert distill(whole).finished
+    log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    first, last = log[0], [row for row in log if "loss" in row][-1]
+    assert first["hard_negatives"] > 0 and 0 < first["masked"] < 1
+    assert {"gram", "accuracy", "sharpening"} <= first.keys()
+    assert first["temperature text > image"] == pytest.approx(0.05)
+    moved = [key for key in last if key.startswith("temperature") and last[key] != first[key]]
+    assert moved
+    parts = replace(whole, output_dir=tmp_path / "parts")
+    with pytest.raises(Stopped, match="after step 4 of 6"):
+        distill(parts, SignalAt(4, signal.SIGTERM))
+    assert distill(replace(parts, resume=True)).finished
+    expected, found = weights(tmp_path / "whole" / "last"), weights(tmp_path / "parts" / "last")
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    resumed = json.loads((tmp_path / "parts" / "log.jsonl").read_text().splitlines()[-2])
+    assert resumed["temperature text > image"] == last["temperature text > image"]
+
+
 def test_a_finished_training_is_a_checkpoint_with_a_history(
     settings: DistillSettings, tmp_path: Path
 ) -> None:

@@ -256,9 +256,9 @@ def test_a_query_keeps_its_instruction(tiny_scenes: Path) -> None:
         for fixed in (False, True)
     )
     indices = range(40)
-    assert fixed.inputs(indices, 0)[:40] == fixed.inputs(indices, 3)[:40]
-    assert free.inputs(indices, 0)[:40] != free.inputs(indices, 3)[:40]
-    assert len({entry.instruction for entry in fixed.inputs(indices, 0)[:40]}) > 2
+    assert fixed.batch(indices, 0).inputs[:40] == fixed.batch(indices, 3).inputs[:40]
+    assert free.batch(indices, 0).inputs[:40] != free.batch(indices, 3).inputs[:40]
+    assert len({entry.instruction for entry in fixed.batch(indices, 0).inputs[:40]}) > 2
 
 
 def test_random_views_cannot_be_kept(settings: DistillSettings) -> None:

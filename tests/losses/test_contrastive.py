@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puma_cli.losses import InfoNCE, MACLoss
+from puma_cli.losses import (
+    InfoNCE,
+    MACLoss,
+    batch_accuracy,
+    false_negatives,
+    over_prefixes,
+)
+from puma_cli.losses.temperature import HIGHEST, LOWEST
 
 
 def naive_loss(
@@ -109,12 +116,12 @@ def test_mac_is_the_naive_sum_with_a_temperature_for_each_pair(progress: float) 
     )
 
 
-def test_hard_temperature_follows_the_paper_and_is_not_rounded() -> None:
+def test_sharpening_follows_the_paper_and_is_not_rounded() -> None:
     loss = MACLoss(0.03, decay=0.5)
-    assert loss.hard_temperature(0.0) == 0.03
-    assert loss.hard_temperature(0.5) == pytest.approx(0.03 * math.exp(-0.5), rel=1e-15)
-    assert loss.hard_temperature(0.5) == pytest.approx(0.0182, abs=5e-5)
-    assert loss.hard_temperature(1.0) == loss.hard_temperature(0.5)
+    assert loss.sharpening(0.0) == 1.0
+    assert loss.sharpening(0.5) == pytest.approx(math.exp(-0.5), rel=1e-15)
+    assert 0.03 * loss.sharpening(0.5) == pytest.approx(0.0182, abs=5e-5)
+    assert loss.sharpening(1.0) == loss.sharpening(0.5)
 
 
 def test_mac_without_decay_is_info_nce() -> None:
@@ -145,3 +152,125 @@ def test_mac_gradient_is_right() -> None:
     modality = torch.tensor([0, 1, 1, 0])
     loss = MACLoss(0.3, symmetric=True)
     assert torch.autograd.gradcheck(lambda q, c: loss(q, c, modality, 0.3), (queries, candidates))
+
+
+def test_a_table_gives_every_pair_of_modalities_its_temperature() -> None:
+    queries, candidates = random_pair(4, 7, seed=2)
+    asked, answers = torch.tensor([0, 1, 0, 2]), torch.tensor([1, 0, 0, 2, 1, 2, 0])
+    target = [1, 0, 6, 3]
+    table = torch.tensor([[0.2, 0.3, 0.4], [0.5, 0.25, 0.35], [0.6, 0.45, 0.15]]).double()
+    loss = MACLoss(table, decay=0.8)(
+        queries, candidates, answers, 0.3, torch.tensor(target), query_modality=asked
+    )
+    hard = math.exp(-0.8 * 2 * 0.3)
+    each = [
+        [
+            float(table[asked[i], answers[j]]) * (hard if answers[target[i]] == answers[j] else 1)
+            for j in range(7)
+        ]
+        for i in range(4)
+    ]
+    assert loss.item() == pytest.approx(naive_loss(queries, candidates, each, target), rel=1e-12)
+    with pytest.raises(ValueError, match="modalities of both sides"):
+        MACLoss(table)(queries, candidates, answers, 0.3, torch.tensor(target))
+
+
+@pytest.mark.parametrize("mac", [False, True])
+def test_a_learned_temperature_has_the_right_gradient_and_stays_in_bounds(mac: bool) -> None:
+    queries, candidates = random_pair(5, 5)
+    modality = torch.tensor([0, 1, 0, 2, 1])
+    loss = (MACLoss if mac else InfoNCE)(0.2, learnable=True).double()
+
+    def value() -> torch.Tensor:
+        more = (modality, 0.4) if mac else ()
+        return loss(queries, candidates, *more)
+
+    log_tau = loss.temperature.log_value
+    value().backward()
+    step = 1e-6
+    with torch.no_grad():
+        log_tau += step
+        above = value()
+        log_tau -= 2 * step
+        below = value()
+    assert log_tau.grad is not None
+    assert log_tau.grad.item() == pytest.approx(float(above - below) / (2 * step), rel=1e-6)
+    for far, bound in ((1e-9, LOWEST), (50.0, HIGHEST)):
+        with torch.no_grad():
+            log_tau.fill_(math.log(far))
+        assert loss.temperature.now().item() == pytest.approx(bound)
+
+
+def test_a_temperature_that_is_given_is_no_weight() -> None:
+    assert not list(MACLoss(0.03).parameters()) and not MACLoss(0.03).state_dict()
+    assert float(InfoNCE(0.03).temperature.now()) == pytest.approx(0.03, rel=1e-15)
+    with pytest.raises(ValueError, match="above 0"):
+        InfoNCE(0.0)
+
+
+def test_queries_that_share_a_positive_are_no_negatives_of_one_another() -> None:
+    queries, candidates = random_pair(3, 2, seed=4)
+    target = torch.tensor([0, 0, 1])
+    tau = 0.3
+    both = InfoNCE(tau, symmetric=True)(queries, candidates, target)
+    cosine = [[float(torch.cosine_similarity(q, c, dim=0)) for c in candidates] for q in queries]
+    back = 0.0
+    for i in range(3):
+        rivals = [j for j in range(3) if j == i or target[j] != target[i]]
+        scores = {j: math.exp(cosine[j][target[i]] / tau) for j in rivals}
+        back -= math.log(scores[i] / sum(scores.values())) / 3
+    forth = naive_loss(queries, candidates, [[tau] * 2] * 3, target.tolist())
+    assert both.item() == pytest.approx((forth + back) / 2, rel=1e-12)
+
+
+def test_a_hard_negative_adds_its_own_entry_and_no_other() -> None:
+    queries, candidates = random_pair(4, 4)
+    more = torch.cat([candidates, random_pair(4, 1, seed=9)[1]])
+    plain, harder = (InfoNCE(0.1)(queries, pool) for pool in (candidates, more))
+    assert harder > plain
+    masked = torch.zeros(4, 5, dtype=torch.bool)
+    masked[:, 4] = True
+    assert torch.equal(InfoNCE(0.1)(queries, more, excluded=masked), plain)
+
+
+@pytest.mark.parametrize("loss", [InfoNCE(0.05), InfoNCE(0.05, symmetric=True)])
+def test_zero_embeddings_give_the_log_of_the_batch(loss: InfoNCE) -> None:
+    nothing = torch.zeros(6, 4, dtype=torch.float64)
+    assert loss(nothing, nothing).item() == pytest.approx(math.log(6), abs=1e-12)
+
+
+def test_prefixes_are_trained_as_embeddings_of_their_own() -> None:
+    queries, candidates = random_pair(4, 6)
+    loss = InfoNCE(0.1)
+    found = over_prefixes(loss, queries, candidates, (2, 5, 7))
+    each = [loss(queries[:, :d].contiguous(), candidates[:, :d].contiguous()) for d in (2, 5, 7)]
+    assert found.item() == pytest.approx(float(sum(each)) / 3, rel=1e-12)
+    assert torch.equal(over_prefixes(loss, queries, candidates, ()), loss(queries, candidates))
+
+
+def test_false_negatives_are_those_that_the_teacher_prefers() -> None:
+    queries = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    candidates = torch.tensor([[1.0, 0.1], [0.1, 1.0], [1.0, 0.0], [0.9, 0.45]])
+    target = torch.tensor([0, 1])
+    strict = false_negatives(queries, candidates, target, margin=0.0)
+    assert strict.tolist() == [[False, False, True, False], [False] * 4]
+    wide = false_negatives(queries, candidates, target, margin=-0.2)
+    assert wide.tolist() == [[False, False, True, True], [False] * 4]
+
+
+def test_accuracy_counts_the_answers_found_among_each_kind_of_negative() -> None:
+    queries = torch.eye(3)
+    candidates = torch.tensor([[1.0, 0, 0], [0, 0.5, 1.0], [0, 0, 1.0], [0, 1.0, 0]])
+    target, modality = torch.tensor([0, 1, 2]), torch.tensor([0, 0, 1, 1])
+    excluded = torch.zeros(3, 4, dtype=torch.bool)
+    found = batch_accuracy(queries, candidates, target, excluded, modality)
+    # The second query scores the last candidate, of another modality, above its positive.
+    assert found == {
+        "accuracy": pytest.approx(2 / 3),
+        "intra": 1.0,
+        "inter": pytest.approx(2 / 3),
+    }
+    excluded[1, 3] = True
+    assert batch_accuracy(queries, candidates, target, excluded, modality)["accuracy"] == 1.0
+    same = torch.zeros(4, dtype=torch.long)
+    assert "inter" not in batch_accuracy(queries, candidates, target, excluded, same)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from puma_cli.losses import feature_cosine, feature_mse, similarity_divergence
+from puma_cli.losses import feature_cosine, feature_mse, gram_mse, similarity_divergence
 
 
 def test_mse_of_a_constant_offset() -> None:
@@ -58,3 +59,30 @@ def test_the_teacher_gets_no_gradient() -> None:
     student, teacher = torch.randn(4, 6, requires_grad=True), torch.randn(4, 6, requires_grad=True)
     similarity_divergence(student, student, teacher, teacher, 0.1).backward()
     assert teacher.grad is None and student.grad is not None
+
+
+def test_gram_compares_how_inputs_lie_to_one_another() -> None:
+    student, teacher = torch.randn(5, 4).double(), torch.randn(5, 6).double()
+    expected = 0.0
+    for i in range(5):
+        for j in range(5):
+            ours, theirs = (torch.cosine_similarity(x[i], x[j], dim=0) for x in (student, teacher))
+            expected += float((ours - theirs) ** 2) / 20
+    assert gram_mse(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+    rotation = torch.linalg.qr(torch.randn(4, 4).double())[0]
+    assert gram_mse(student, 3 * student @ rotation).item() == pytest.approx(0.0, abs=1e-12)
+    assert gram_mse(student[:1], teacher[:1]).item() == 0.0
+
+
+@pytest.mark.parametrize("term", [feature_mse, feature_cosine, gram_mse])
+def test_gradients_are_right(term: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+    student = torch.randn(4, 5, requires_grad=True)
+    teacher = torch.randn(4, 5)
+    direction = torch.randn(4, 5)
+    term(student, teacher).backward()
+    assert student.grad is not None
+    with torch.no_grad():
+        step = 1e-2
+        rise = term(student + step * direction, teacher) - term(student - step * direction, teacher)
+    slope = float((student.grad * direction).sum())
+    assert float(rise) / (2 * step) == pytest.approx(slope, rel=2e-2, abs=1e-4)
