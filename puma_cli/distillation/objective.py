@@ -96,7 +96,7 @@ class Objective(nn.Module):
         """Return the temperatures in use by name, at a share of the training that is done."""
         if not self.settings.contrastive_weight:
             return {}
-        now = self.contrastive.temperature.now().detach()
+        now = self.contrastive.temperature().detach()
         if now.ndim == 0:
             named = {"temperature": float(now)}
         else:

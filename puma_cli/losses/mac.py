@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from puma_cli.losses.info_nce import contrastive_cross_entropy, cosines
+from puma_cli.losses.contrast import contrast, unit
 from puma_cli.losses.temperature import Temperature
 
 
@@ -69,11 +69,19 @@ class MACLoss(nn.Module):
             excluded: True where a candidate must not count as a negative (B, C); positives stay.
             query_modality: one code a query (B,); only a table of temperatures needs it.
         """
-        rows = torch.arange(queries.shape[0], device=queries.device)
-        positive = rows if target is None else target
-        cosine = cosines(queries, candidates)
-        tau = self.temperature(cosine, query_modality, candidate_modality)
-        # The positive counts as hard too: it has its own modality.
-        hard = candidate_modality[positive][:, None] == candidate_modality[None, :]
-        logits = cosine / torch.where(hard, tau * self.sharpening(progress), tau)
-        return contrastive_cross_entropy(logits, target, excluded, self.symmetric)
+        tau = self.temperature().to(unit(queries[:1]))
+        if self.temperature.is_table and query_modality is None:
+            raise ValueError("temperatures by modality need the modalities of both sides")
+        sharpening = self.sharpening(progress)
+
+        def of_pairs(query: Tensor, candidate: Tensor) -> Tensor:
+            code = candidate_modality[candidate]
+            own = candidate_modality[query if target is None else target[query]]
+            base = tau if query_modality is None else self._of(tau, query_modality[query], code)
+            # The positive counts as hard too: it has its own modality.
+            return torch.where(own == code, base * sharpening, base)
+
+        return contrast(queries, candidates, of_pairs, target, excluded, self.symmetric)
+
+    def _of(self, tau: Tensor, query: Tensor, candidate: Tensor) -> Tensor:
+        return tau[query, candidate] if self.temperature.is_table else tau

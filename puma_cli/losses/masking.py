@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from puma_cli.losses.info_nce import cosines, negatives_left_out
+from puma_cli.losses.contrast import cosines, without_positives
 
 
 @torch.no_grad()
@@ -25,4 +25,4 @@ def false_negatives(
     """
     scores = cosines(teacher_queries, teacher_candidates)
     positive = scores.gather(1, target[:, None])
-    return negatives_left_out(scores > positive + margin, target)
+    return without_positives(scores > positive + margin, target)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, kl_div, log_softmax
 
-from puma_cli.losses.info_nce import cosines
+from puma_cli.losses.contrast import sum_over_rows, unit
 
 
 def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -34,10 +34,16 @@ def similarity_divergence(
     Each query's scores over the batch's candidates, cosine / temperature, are read as a
     distribution; all inputs are (B, D) or (C, D), widths may differ between the two models.
     """
-    ours = log_softmax(cosines(student_queries, student_candidates) / temperature, dim=-1)
+    asked, offered = unit(student_queries), unit(student_candidates)
     with torch.no_grad():
-        theirs = log_softmax(cosines(teacher_queries, teacher_candidates) / temperature, dim=-1)
-    return kl_div(ours, theirs, log_target=True, reduction="batchmean")
+        full_asked, full_offered = unit(teacher_queries), unit(teacher_candidates)
+
+    def divergence(rows: Tensor) -> Tensor:
+        ours = log_softmax(asked[rows] @ offered.T / temperature, dim=-1)
+        theirs = log_softmax(full_asked[rows] @ full_offered.T / temperature, dim=-1)
+        return kl_div(ours, theirs, log_target=True, reduction="sum")
+
+    return sum_over_rows(divergence, len(asked), asked.device) / len(asked)
 
 
 def gram_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -46,10 +52,14 @@ def gram_mse(student: Tensor, teacher: Tensor) -> Tensor:
     How inputs lie to one another, whatever the widths: (B, D) and (B, D'); an embedding's cosine
     with itself is 1 in both and not counted. A batch of one teaches nothing.
     """
-    ours = cosines(student, student)
+    ours, count = unit(student), len(student)
     with torch.no_grad():
-        theirs = cosines(teacher, teacher).to(ours.dtype)
-    count = len(student)
-    # The diagonals differ by rounding alone.
-    apart = (ours - theirs).square().fill_diagonal_(0.0)
-    return apart.sum() / max(1, count * (count - 1))
+        theirs = unit(teacher).to(ours)
+
+    def apart(rows: Tensor) -> Tensor:
+        difference = ours[rows] @ ours.T - theirs[rows] @ theirs.T
+        # With itself, cosines differ by rounding alone.
+        others = torch.arange(count, device=rows.device)[None, :] != rows[:, None]
+        return (difference.square() * others).sum()
+
+    return sum_over_rows(apart, count, ours.device) / max(1, count * (count - 1))

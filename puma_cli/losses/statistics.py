@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from puma_cli.losses.info_nce import cosines, negatives_left_out
+from puma_cli.losses.contrast import cosines, without_positives
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def batch_accuracy(
     """
     scores = cosines(queries, candidates)
     rows = torch.arange(len(target), device=target.device)
-    negative = ~negatives_left_out(excluded, target)
+    negative = ~without_positives(excluded, target)
     negative[rows, target] = False
     same = candidate_modality[target][:, None] == candidate_modality[None, :]
     positive = scores[rows, target]

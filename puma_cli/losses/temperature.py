@@ -38,27 +38,9 @@ class Temperature(nn.Module):
         """Whether it differs by modality."""
         return self.log_value.ndim == 2
 
-    def now(self) -> Tensor:
-        """Return tau, or the table of taus, as it is trained so far."""
+    def forward(self) -> Tensor:
+        """Return tau, a scalar, or the table of taus (M, M)."""
         log = self.log_value
         if self.learnable:
             log = log.clamp(math.log(LOWEST), math.log(HIGHEST))
         return log.exp()
-
-    def forward(
-        self,
-        like: Tensor,
-        query_modality: Tensor | None = None,
-        candidate_modality: Tensor | None = None,
-    ) -> Tensor:
-        """Return tau, a scalar, or (B, C) for the pairs of codes (B,) and (C,).
-
-        Args:
-            like: a tensor whose number format and device it comes in.
-        """
-        tau = self.now().to(like)
-        if not self.is_table:
-            return tau
-        if query_modality is None or candidate_modality is None:
-            raise ValueError("temperatures by modality need the modalities of both sides")
-        return tau[query_modality[:, None], candidate_modality[None, :]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,8 +14,11 @@ from puma_cli.losses import (
     InfoNCE,
     MACLoss,
     batch_accuracy,
+    contrast,
     false_negatives,
+    gram_mse,
     over_prefixes,
+    similarity_divergence,
 )
 from puma_cli.losses.temperature import HIGHEST, LOWEST
 
@@ -198,12 +202,12 @@ def test_a_learned_temperature_has_the_right_gradient_and_stays_in_bounds(mac: b
     for far, bound in ((1e-9, LOWEST), (50.0, HIGHEST)):
         with torch.no_grad():
             log_tau.fill_(math.log(far))
-        assert loss.temperature.now().item() == pytest.approx(bound)
+        assert loss.temperature().item() == pytest.approx(bound)
 
 
 def test_a_temperature_that_is_given_is_no_weight() -> None:
     assert not list(MACLoss(0.03).parameters()) and not MACLoss(0.03).state_dict()
-    assert float(InfoNCE(0.03).temperature.now()) == pytest.approx(0.03, rel=1e-15)
+    assert float(InfoNCE(0.03).temperature()) == pytest.approx(0.03, rel=1e-15)
     with pytest.raises(ValueError, match="above 0"):
         InfoNCE(0.0)
 
@@ -274,3 +278,37 @@ def test_accuracy_counts_the_answers_found_among_each_kind_of_negative() -> None
     assert batch_accuracy(queries, candidates, target, excluded, modality)["accuracy"] == 1.0
     same = torch.zeros(4, dtype=torch.long)
     assert "inter" not in batch_accuracy(queries, candidates, target, excluded, same)
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_row_blocks_change_neither_losses_nor_gradients(
+    monkeypatch: pytest.MonkeyPatch, learnable: bool
+) -> None:
+    queries, candidates = random_pair(11, 17)
+    more, others = random_pair(11, 17, seed=1)
+    target = torch.tensor([3, 0, 8, 5, 3, 11, 16, 2, 1, 12, 9])
+    modality = torch.arange(17) % 3
+    excluded = torch.rand(11, 17, generator=torch.Generator().manual_seed(3)) < 0.2
+    table = torch.full((3, 3), 0.2) + torch.arange(9).view(3, 3) / 50
+    losses: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+        "info_nce": lambda q, c: InfoNCE(0.1, symmetric=True)(q, c, target, excluded),
+        "mac": lambda q, c: MACLoss(table, 0.5, True, learnable)(
+            q, c, modality, 0.3, target, excluded, torch.arange(11) % 3
+        ),
+        "similarity": lambda q, c: similarity_divergence(q, c, more, others, 0.1),
+        "gram": lambda q, c: gram_mse(q, more) + gram_mse(c, others),
+    }
+    found = {}
+    for block in (1024, 4, 1):
+        monkeypatch.setattr(contrast, "BLOCK", block)
+        for name, loss in losses.items():
+            q, c = queries.clone().requires_grad_(), candidates.clone().requires_grad_()
+            value = loss(q, c)
+            value.backward()
+            assert q.grad is not None and c.grad is not None
+            found[name, block] = torch.cat([value.detach()[None], q.grad.ravel(), c.grad.ravel()])
+    for name in losses:
+        for block in (4, 1):
+            torch.testing.assert_close(
+                found[name, block], found[name, 1024], rtol=1e-12, atol=1e-14
+            )
