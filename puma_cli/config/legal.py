@@ -106,6 +106,8 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "size": _Range(low=2),
         "grouping": _OneOf(("mixed", "query", "task")),
         "negatives": _NOT_NEGATIVE,
+        "chunk_tokens": _COUNT,
+        "chunk_pixels": _COUNT,
         "instruction": _OneOf(("first", "seeded")),
     },
     "LossSettings": {

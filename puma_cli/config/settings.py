@@ -262,6 +262,9 @@ class BatchSettings:
         neighbours: fill batches with queries whose positives are hard negatives of one another.
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
+        chunk_tokens: tokens, with padding, that one pass may hold: larger batches are computed in
+            chunks with the same gradients, for one more pass forward; or none.
+        chunk_pixels: likewise for the pixels of images.
         augment: show each image in a random view (turned, scaled, shifted, on a tinted ground),
             drawn from the seed, the epoch and the query.
     """
@@ -271,6 +274,8 @@ class BatchSettings:
     negatives: int = 0
     neighbours: bool = False
     instruction: str = "seeded"
+    chunk_tokens: int | None = None
+    chunk_pixels: int | None = None
     augment: bool = False
 
 

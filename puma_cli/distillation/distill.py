@@ -25,6 +25,7 @@ from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, latest_state, load_state
+from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped, StopRequest
@@ -160,9 +161,17 @@ def _prepare(
         + (", one copy serves student and teacher" if pair.shared else "")
         + (f"; going on from step {progress.step:,}" if progress.step else "")
     )
+    cache = None
+    if cached:
+        cache = TeacherCache(
+            Path(settings.train.cache_dir or output.state / "teacher"),
+            planned_inputs(order, examples, steps),
+            identify_teacher(resolve(settings.teacher), settings.full_hash),
+        )
     return Training(
         pair=pair,
         objective=objective,
+        gradients=Step(pair, objective, accelerator, settings.batch, cache),
         trained=trained,
         order=order,
         examples=examples,
@@ -175,13 +184,7 @@ def _prepare(
         validate=_validation(pair, data, settings),
         keep_best=lambda: output.keep_best(pair, settings.train.save_dtype),
         progress=progress,
-        cache=TeacherCache(
-            Path(settings.train.cache_dir or output.state / "teacher"),
-            planned_inputs(order, examples, steps),
-            identify_teacher(resolve(settings.teacher), settings.full_hash),
-        )
-        if cached
-        else None,
+        cache=cache,
     )
 
 

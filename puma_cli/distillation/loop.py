@@ -16,29 +16,20 @@ from torch import Tensor, nn
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
-from puma_cli.data.examples import ContrastiveBatch, Examples
-from puma_cli.distillation.objective import Embeddings, Labels, Objective
+from puma_cli.data.examples import Examples
+from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, save_state
+from puma_cli.distillation.step import Outcome, Prepared, Step
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import NumericError
 from puma_cli.interruption import StopRequest
 from puma_cli.losses import batch_accuracy
-from puma_cli.models.processing import Batch
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.progress import Reporter
 
 LOG_EVERY = 10
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a step shows the models: the examples, and the tensors of both sides on the CPU."""
-
-    batch: ContrastiveBatch
-    queries: Batch
-    candidates: Batch
 
 
 @dataclass
@@ -46,17 +37,19 @@ class Training:
     """Everything a loop needs; `progress` moves, the rest stays.
 
     Args:
+        gradients: computes those of a batch.
         trained: the module whose parameters with gradient are trained.
         folder: where state, best and last weights go.
         log: path of the run's `log.jsonl`.
         validate: returns the student's mean hit@1 [0, 1] on the validation split, or None if
             there is no such split.
         keep_best: called when a validation was the best so far.
-        cache: the teacher's embeddings, filled, or None to ask the teacher at every step.
+        cache: the teacher's embeddings, to be filled before the first step, or None.
     """
 
     pair: Pair
     objective: Objective
+    gradients: Step
     trained: nn.Module
     order: BatchOrder
     examples: Examples
@@ -96,42 +89,24 @@ class Training:
                 return False
         return True
 
-    def _prepared(self, step: int) -> tuple[int, Shown]:
+    def _prepared(self, step: int) -> tuple[int, Prepared]:
         epoch, indices = self.order.batch(step)
-        batch = self.examples.batch(indices, epoch)
-        collate = self.pair.embedder.collate
-        return step, Shown(batch, collate(batch.queries), collate(batch.candidates))
+        return step, self.gradients.prepare(self.examples.batch(indices, epoch))
 
-    def _step(self, step: int, shown: Shown) -> dict[str, float]:
-        batch, device = shown.batch, self.pair.embedder.device
+    def _step(self, step: int, prepared: Prepared) -> dict[str, float]:
         rate = learning_rate(step, self.steps, self.settings.optimizer)
         set_learning_rate(self.optimizer, rate)
-        with self.accelerator.autocast():
-            student, teacher = self.pair.embed(
-                shown.queries.to(device),
-                shown.candidates.to(device),
-                with_teacher=self.objective.needs_teacher and self.cache is None,
-            )
-        if self.cache is not None:
-            teacher = Embeddings(
-                self.cache.vectors(batch.queries).to(device),
-                self.cache.vectors(batch.candidates).to(device),
-            )
-        labels = Labels(
-            batch.target, batch.excluded, batch.query_modality, batch.candidate_modality
-        ).to(device)
-        loss, terms = self.objective(student, teacher, labels, progress=step / self.steps)
-        _check_finite(loss, terms, step, "loss")
-        self.accelerator.backward(loss)
+        found = self.gradients.backward(prepared, progress=step / self.steps)
+        _check_finite(found.loss, found.terms, step, "loss")
         norm = self.accelerator.clip_grad_norm_(
             self.trained.parameters(), self.settings.optimizer.clip
         )
-        values = {"loss": loss, **terms, "gradient_norm": torch.as_tensor(norm)}
+        values = {"loss": found.loss, **found.terms, "gradient_norm": torch.as_tensor(norm)}
         # A step along such a gradient would ruin the weights that are saved next.
-        _check_finite(values["gradient_norm"], terms, step, "gradient's norm")
+        _check_finite(values["gradient_norm"], found.terms, step, "gradient's norm")
         seen = {name: value.item() for name, value in values.items()} | {"learning_rate": rate}
         if self._is_logged(step + 1):
-            seen |= self._watched(batch, student, labels)
+            seen |= self._watched(prepared, found)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return seen
@@ -139,20 +114,20 @@ class Training:
     def _is_logged(self, done: int) -> bool:
         return done == 1 or done % LOG_EVERY == 0 or done == self.steps
 
-    def _watched(
-        self, batch: ContrastiveBatch, student: Embeddings, labels: Labels
-    ) -> dict[str, float]:
+    def _watched(self, prepared: Prepared, found: Outcome) -> dict[str, float]:
         """Return what the log says of a step beside its loss."""
-        found = batch_accuracy(
-            student.queries,
-            student.candidates,
+        labels = found.labels
+        accuracy = batch_accuracy(
+            found.student.queries,
+            found.student.candidates,
             labels.target,
             labels.excluded,
             labels.candidate_modality,
         )
         return {
-            **found,
-            "hard_negatives": float(batch.hard_negatives),
+            **accuracy,
+            "hard_negatives": float(prepared.batch.hard_negatives),
+            "chunks": float(max(1, len(prepared.chunks))),
             **self.objective.temperatures(self.progress.step / self.steps),
         }
 

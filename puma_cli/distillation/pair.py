@@ -13,11 +13,9 @@ from torch import Tensor, nn
 
 from puma_cli.config.settings import LoraSettings, TrainSettings
 from puma_cli.distillation.frozen_vision import FrozenVision
-from puma_cli.distillation.objective import Embeddings
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
-from puma_cli.models.splitting import in_order, split_by_length
 from puma_cli.progress import Reporter
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -107,26 +105,13 @@ class Pair:
         """
         return self._remembered is None or self._remembered.fill(images, reporter, stop)
 
-    def embed(
-        self, queries: Batch, candidates: Batch, with_teacher: bool
-    ) -> tuple[Embeddings, Embeddings | None]:
-        """Return the student's embeddings of both sides, and the teacher's without gradient."""
+    def embed(self, batch: Batch, with_teacher: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the student's embeddings (B, D), and the teacher's without gradient."""
         see = self._remembered.features if self._remembered else self.embedder.vision_features
-        ours, theirs = [], []
-        for batch in (queries, candidates):
-            # Texts of one batch differ in length: apart, they are computed without the padding.
-            parts = split_by_length(batch)
-            learned, taught = [], []
-            for part in parts:
-                vision = see(part.batch)
-                with self.student() as student:
-                    learned.append(student.embed(part.batch, vision))
-                if with_teacher:
-                    taught.append(self._teach(part.batch, vision))
-            ours.append(in_order(parts, learned))
-            if with_teacher:
-                theirs.append(in_order(parts, taught))
-        return Embeddings(*ours), Embeddings(*theirs) if theirs else None
+        vision = see(batch)
+        with self.student() as student:
+            learned = student.embed(batch, vision)
+        return learned, self._teach(batch, vision) if with_teacher else None
 
     @torch.no_grad()
     def _teach(self, batch: Batch, vision: Any) -> Tensor:

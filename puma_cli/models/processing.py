@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
-from puma_cli.errors import DataError
-from puma_cli.models.augmentation import random_view
 from puma_cli.models.embedder_settings import EmbedderSettings
+from puma_cli.models.image_reader import ImageReader
 from puma_cli.models.inputs import Input
 from puma_cli.models.prompt import IMAGE_TOKEN
 from puma_cli.models.recently_used import RecentlyUsed
 
-PIXEL_CACHE_BYTES = 1 << 30
-FILE_CACHE_BYTES = 256 << 20
 POSITION_CACHE_ENTRIES = 10_000
-# An image as the vision tower takes it: flattened patches (P, C), and their grid (3).
-Pixels = tuple[np.ndarray, tuple[int, ...]]
-# What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
-_UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 @dataclass
@@ -62,6 +53,13 @@ class Batch:
         return Batch(**moved)
 
 
+class InputSize(NamedTuple):
+    """Tokens of an input, those of its image included, and the pixels that the tower sees."""
+
+    tokens: int
+    pixels: int
+
+
 class Processor:
     """Turns inputs into a batch, the same way for training, evaluation and export.
 
@@ -88,10 +86,7 @@ class Processor:
         self._specials = sorted(
             {str(token) for token in tokenizer.get_added_vocab()}, key=len, reverse=True
         )
-        # Training comes back to the same images: the pixels of recent ones stay in memory, and the
-        # small encoded files of many more, since reading them singly can cost more than a step.
-        self._pixels: RecentlyUsed[Pixels] = RecentlyUsed(PIXEL_CACHE_BYTES)
-        self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
+        self._images = ImageReader(image_processor)
         self._layouts: RecentlyUsed[torch.Tensor] = RecentlyUsed(POSITION_CACHE_ENTRIES)
         self._turn = Lock()
 
@@ -114,8 +109,24 @@ class Processor:
         with self._turn:
             return self._collate(inputs)
 
+    def sizes(self, inputs: Sequence[Input]) -> list[InputSize]:
+        """Return what each input takes, from its text and its image's header alone.
+
+        Raises:
+            DataError: an image is missing or cannot be read.
+        """
+        patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
+        with self._turn:
+            rows = self.tokenizer(self.render(inputs), add_special_tokens=False)["input_ids"]
+            patches = [0 if e.image is None else self._images.patches_of(e.image) for e in inputs]
+        return [
+            # The prompt has one token for the image, in place of its own.
+            InputSize(len(row) + max(0, count // merge**2 - 1), count * patch**2)
+            for row, count in zip(rows, patches, strict=True)
+        ]
+
     def _collate(self, inputs: Sequence[Input]) -> Batch:
-        pixels = self._pixels_of([(e.image, e.view) for e in inputs if e.image is not None])
+        pixels = self._images.pixels_of([(e.image, e.view) for e in inputs if e.image is not None])
         grids = [grid for _, grid in pixels]
         rows = self._token_ids(self.render(inputs), iter(grids))
         width = max(len(row) for row in rows)
@@ -200,69 +211,3 @@ class Processor:
             )[0][:, 0]
             self._layouts.put(key, positions, 1)
         return positions
-
-    def _pixels_of(self, shown: Sequence[tuple[Path, int | None]]) -> list[Pixels]:
-        """Return the patches of images, each with the seed of its view or None."""
-        # A random view comes but once, so only plain images are worth remembering.
-        found = {key: self._pixels.get(key[0]) for key in shown if key[1] is None}
-        new = [key for key in dict.fromkeys(shown) if found.get(key) is None]
-        # Together, since what the image processor does around an image takes as long as the image.
-        images = [self._open(path, view) for path, view in new]
-        for key, entry in zip(new, self._patches(images, [path for path, _ in new]), strict=True):
-            found[key] = entry
-            if key[1] is None:
-                self._pixels.put(key[0], entry, entry[0].nbytes)
-        return [entry for entry in (found[key] for key in shown) if entry is not None]
-
-    def _open(self, path: Path, view: int | None) -> Image.Image:
-        encoded = self._files.get(path)
-        if encoded is None:
-            encoded = _read_image(path)
-            self._files.put(path, encoded, len(encoded))
-        image = _decode_image(encoded, path)
-        return _on_white(image) if view is None else random_view(image, view)
-
-    def _patches(self, images: Sequence[Image.Image], paths: Sequence[Path]) -> list[Pixels]:
-        if not images:
-            return []
-        try:
-            out = self.image_processor(images=list(images), return_tensors="np")
-        except ValueError as error:  # sides in a ratio of more than 200, for one
-            if len(images) == 1:
-                raise DataError(
-                    f"The image {paths[0]} cannot be used.", cause=str(error)
-                ) from error
-            # Which one it is shows when each comes alone.
-            pairs = zip(images, paths, strict=True)
-            return [entry for image, path in pairs for entry in self._patches([image], [path])]
-        grids = [tuple(int(n) for n in grid) for grid in out["image_grid_thw"]]
-        ends = np.cumsum([int(np.prod(grid)) for grid in grids])
-        rows = np.split(np.asarray(out["pixel_values"], dtype=np.float32), ends[:-1])
-        # Each a copy of its own: a view would keep all the others in memory.
-        return [(own.copy(), grid) for own, grid in zip(rows, grids, strict=True)]
-
-
-def _read_image(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"The image {path} is missing.", hint="Check the paths in the data set's jsonl files."
-        ) from error
-    except OSError as error:
-        raise DataError(f"The image {path} cannot be read.", cause=str(error)) from error
-
-
-def _decode_image(encoded: bytes, path: Path) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA", "P") else "RGB")
-    except _UNDECODABLE as error:
-        raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    # Transparent pixels hide arbitrary colours.
-    if image.mode == "RGBA":
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")

@@ -52,12 +52,11 @@ def split_by_length(batch: Batch, pass_tokens: int = PASS_TOKENS) -> list[Part]:
     return parts
 
 
-def in_order(parts: Sequence[Part], outputs: Sequence[Tensor]) -> Tensor:
-    """Return the parts' outputs, each (B', D), as rows of the whole batch (B, D)."""
-    if len(parts) == 1:
+def in_order(rows: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tensor:
+    """Return outputs (B', D) of parts with these `rows` (B') as rows of the whole batch (B, D)."""
+    if len(rows) == 1 and bool((rows[0].diff() > 0).all()):
         return outputs[0]
-    places = torch.cat([part.rows for part in parts])
-    return torch.cat(list(outputs))[torch.argsort(places)]
+    return torch.cat(list(outputs))[torch.argsort(torch.cat(list(rows)))]
 
 
 def select_rows(batch: Batch, rows: Tensor) -> Batch:

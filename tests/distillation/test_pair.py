@@ -10,6 +10,7 @@ from torch import Tensor
 
 from puma_cli.config.settings import LoraSettings, TrainSettings
 from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.distillation.objective import Embeddings
 from puma_cli.distillation.pair import Pair
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.head import Head
@@ -44,7 +45,26 @@ def batches(tiny_scenes: Path, tiny_checkpoint: Path) -> tuple[Batch, Batch]:
 def embed(embedder: Embedder, batch: Batch) -> Tensor:
     """What a model alone makes of the parts that a pair divides its batches into."""
     parts = split_by_length(batch)
-    return in_order(parts, [embedder.embed(part.batch) for part in parts])
+    return in_order([part.rows for part in parts], [embedder.embed(part.batch) for part in parts])
+
+
+def embed_both(
+    pair: Pair, queries: Batch, candidates: Batch, with_teacher: bool
+) -> tuple[Embeddings, Embeddings | None]:
+    """What a training step asks of a pair, side by side."""
+    sides = []
+    for batch in (queries, candidates):
+        parts = split_by_length(batch)
+        found = [pair.embed(part.batch, with_teacher) for part in parts]
+        rows = [part.rows for part in parts]
+        ours = in_order(rows, [ours for ours, _ in found])
+        theirs = [theirs for _, theirs in found if theirs is not None]
+        sides.append((ours, in_order(rows, theirs) if theirs else None))
+    (asked, asked_teacher), (offered, offered_teacher) = sides
+    taught = None
+    if asked_teacher is not None and offered_teacher is not None:
+        taught = Embeddings(asked_teacher, offered_teacher)
+    return Embeddings(asked, offered), taught
 
 
 def spread_adapters(pair: Pair) -> None:
@@ -65,13 +85,13 @@ def test_one_copy_computes_exactly_what_two_do(
     assert pair.shared and pair.embedder.model is teacher.model
     alone, student = load(tiny_checkpoint, "cpu"), cut(tiny_checkpoint, kept)
     with torch.no_grad():
-        ours, theirs = pair.embed(*batches, with_teacher=True)
+        ours, theirs = embed_both(pair, *batches, with_teacher=True)
         assert theirs is not None
         # Adapters start at zero, so the student is still the plain cut.
         assert torch.equal(ours.queries, embed(student, batches[0]))
         assert torch.equal(theirs.queries, embed(alone, batches[0]))
         spread_adapters(pair)
-        ours, theirs = pair.embed(*batches, with_teacher=True)
+        ours, theirs = embed_both(pair, *batches, with_teacher=True)
         assert theirs is not None
         assert not torch.allclose(ours.candidates, student.embed(batches[1]))
         assert torch.equal(theirs.candidates, embed(alone, batches[1]))
@@ -83,7 +103,7 @@ def test_gradients_of_the_shared_copy_stay_in_the_kept_layers(
     kept = [0, 1]
     teacher = load(tiny_checkpoint, "cpu")
     pair = Pair(cut(tiny_checkpoint, kept), teacher, kept, LORA, TrainSettings())
-    ours, theirs = pair.embed(*batches, with_teacher=True)
+    ours, theirs = embed_both(pair, *batches, with_teacher=True)
     assert theirs is not None and not theirs.queries.requires_grad
     (ours.queries.sum() + ours.candidates.sum()).backward()
     trained = {name for name, value in pair.model.named_parameters() if value.requires_grad}
@@ -105,7 +125,7 @@ def test_dropout_never_reaches_the_teacher(
     )
     spread_adapters(pair)
     pair.model.train()
-    runs = [pair.embed(*batches, with_teacher=True) for _ in range(2)]
+    runs = [embed_both(pair, *batches, with_teacher=True) for _ in range(2)]
     (first, taught), (second, taught_again) = runs
     assert not torch.equal(first.queries, second.queries)
     assert taught is not None and taught_again is not None
@@ -125,7 +145,7 @@ def test_merged_weights_compute_what_the_adapters_do(
     exported = pair.export()
     assert exported.depth == 3 and exported.model.config.text_config.num_hidden_layers == 3
     with torch.no_grad():
-        ours, _ = pair.embed(*batches, with_teacher=False)
+        ours, _ = embed_both(pair, *batches, with_teacher=False)
         torch.testing.assert_close(exported.embed(batches[0]), ours.queries, rtol=1e-4, atol=1e-5)
     after = pair.model.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -144,7 +164,7 @@ def test_full_training_leaves_the_teacher_alone_but_shares_what_is_frozen(
         for parameter in pair.model.parameters():
             if parameter.requires_grad:
                 parameter.mul_(1.5)
-        ours, theirs = pair.embed(*batches, with_teacher=True)
+        ours, theirs = embed_both(pair, *batches, with_teacher=True)
     assert theirs is not None
     assert torch.equal(theirs.queries, expected)
     assert not torch.allclose(ours.queries, cut(tiny_checkpoint, [0, 1]).embed(batches[0]))
@@ -181,7 +201,7 @@ def test_the_head_is_the_students_alone_and_trains_with_it(
     lora = LORA if rank else LoraSettings(rank=0)
     pair = Pair(student, teacher, [0, 1], lora, TrainSettings())
     assert pair.shared == bool(rank)
-    ours, theirs = pair.embed(*batches, with_teacher=True)
+    ours, theirs = embed_both(pair, *batches, with_teacher=True)
     assert theirs is not None
     with torch.no_grad():
         expected = plain.embed(batches[0]) @ head.weight + head.bias
@@ -212,7 +232,7 @@ def test_a_teachers_own_head_teaches_and_stays(
     teacher.head = alone.head = random_head(2)
     lora = LORA if rank else LoraSettings(rank=0)
     pair = Pair(cut(tiny_checkpoint, [0, 1]), teacher, [0, 1], lora, TrainSettings())
-    ours, theirs = pair.embed(*batches, with_teacher=True)
+    ours, theirs = embed_both(pair, *batches, with_teacher=True)
     assert theirs is not None
     with torch.no_grad():
         assert torch.equal(theirs.candidates, embed(alone, batches[1]))

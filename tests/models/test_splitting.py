@@ -63,7 +63,7 @@ def test_every_row_is_in_one_part_whole_and_comes_back_in_its_place(
             lengths[row] for row in part.rows.tolist()
         ]
         assert part.batch.input_ids.shape[1] == max(lengths[row] for row in part.rows.tolist())
-    lasts = in_order(parts, [part.batch.last[:, None] for part in parts])
+    lasts = in_order([part.rows for part in parts], [part.batch.last[:, None] for part in parts])
     assert lasts[:, 0].tolist() == [length - 1 for length in lengths]
 
 
@@ -101,7 +101,9 @@ def test_the_parts_give_the_vectors_and_the_gradients_of_the_whole(
     assert len(parts) > 3
     assert any(part.batch.pixel_values is None for part in parts)
     assert sum(part.batch.pixel_values is not None for part in parts) > 1
-    together = in_order(parts, [embedder.embed(part.batch) for part in parts])
+    together = in_order(
+        [part.rows for part in parts], [embedder.embed(part.batch) for part in parts]
+    )
     whole = embedder.embed(batch)
     torch.testing.assert_close(together, whole, rtol=0, atol=1e-10)
     weights = [p for p in embedder.model.parameters() if p.requires_grad]

@@ -1,0 +1,130 @@
+"""From image files to what a vision tower takes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from puma_cli.errors import DataError
+from puma_cli.models.augmentation import random_view
+from puma_cli.models.recently_used import RecentlyUsed
+
+PIXEL_CACHE_BYTES = 1 << 30
+FILE_CACHE_BYTES = 256 << 20
+COUNT_CACHE_ENTRIES = 1_000_000
+# An image as the vision tower takes it: flattened patches (P, C), and their grid (3).
+Pixels = tuple[np.ndarray, tuple[int, ...]]
+# What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
+_UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class ImageReader:
+    """Reads images; training comes back to the same ones, so it remembers what fits.
+
+    The pixels of recent images stay in memory, and the small encoded files of many more, since
+    reading them singly can cost more than a step.
+
+    Args:
+        image_processor: a Qwen2-VL image processor.
+    """
+
+    def __init__(self, image_processor: Any) -> None:
+        self._image_processor = image_processor
+        self._pixels: RecentlyUsed[Pixels] = RecentlyUsed(PIXEL_CACHE_BYTES)
+        self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
+        self._counts: RecentlyUsed[int] = RecentlyUsed(COUNT_CACHE_ENTRIES)
+
+    def pixels_of(self, shown: Sequence[tuple[Path, int | None]]) -> list[Pixels]:
+        """Return the patches of images, each with the seed of its view or None.
+
+        Raises:
+            DataError: an image is missing or cannot be decoded.
+        """
+        # A random view comes but once, so only plain images are worth remembering.
+        found = {key: self._pixels.get(key[0]) for key in shown if key[1] is None}
+        new = [key for key in dict.fromkeys(shown) if found.get(key) is None]
+        # Together, since what the image processor does around an image takes as long as the image.
+        images = [self._open(path, view) for path, view in new]
+        for key, entry in zip(new, self._processed(images, [path for path, _ in new]), strict=True):
+            found[key] = entry
+            if key[1] is None:
+                self._pixels.put(key[0], entry, entry[0].nbytes)
+        return [entry for entry in (found[key] for key in shown) if entry is not None]
+
+    def patches_of(self, path: Path) -> int:
+        """Return how many patches an image will have, from its header alone.
+
+        Raises:
+            DataError: the image is missing or its header cannot be read.
+        """
+        count = self._counts.get(path)
+        if count is None:
+            try:
+                with Image.open(io.BytesIO(self._encoded(path))) as image:
+                    width, height = image.size
+                count = int(self._image_processor.get_number_of_image_patches(height, width))
+            except _UNDECODABLE as error:
+                raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+            self._counts.put(path, count, 1)
+        return count
+
+    def _encoded(self, path: Path) -> bytes:
+        encoded = self._files.get(path)
+        if encoded is None:
+            encoded = _read(path)
+            self._files.put(path, encoded, len(encoded))
+        return encoded
+
+    def _open(self, path: Path, view: int | None) -> Image.Image:
+        image = _decoded(self._encoded(path), path)
+        return _on_white(image) if view is None else random_view(image, view)
+
+    def _processed(self, images: Sequence[Image.Image], paths: Sequence[Path]) -> list[Pixels]:
+        if not images:
+            return []
+        try:
+            out = self._image_processor(images=list(images), return_tensors="np")
+        except ValueError as error:  # sides in a ratio of more than 200, for one
+            if len(images) == 1:
+                raise DataError(
+                    f"The image {paths[0]} cannot be used.", cause=str(error)
+                ) from error
+            # Which one it is shows when each comes alone.
+            pairs = zip(images, paths, strict=True)
+            return [entry for image, path in pairs for entry in self._processed([image], [path])]
+        grids = [tuple(int(n) for n in grid) for grid in out["image_grid_thw"]]
+        ends = np.cumsum([int(np.prod(grid)) for grid in grids])
+        rows = np.split(np.asarray(out["pixel_values"], dtype=np.float32), ends[:-1])
+        # Each a copy of its own: a view would keep all the others in memory.
+        return [(own.copy(), grid) for own, grid in zip(rows, grids, strict=True)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"The image {path} is missing.", hint="Check the paths in the data set's jsonl files."
+        ) from error
+    except OSError as error:
+        raise DataError(f"The image {path} cannot be read.", cause=str(error)) from error
+
+
+def _decoded(encoded: bytes, path: Path) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            return image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA", "P") else "RGB")
+    except _UNDECODABLE as error:
+        raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    # Transparent pixels hide arbitrary colours.
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

@@ -1,0 +1,162 @@
+"""A batch in chunks has the gradients of the batch undivided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from puma_cli.config.settings import BatchSettings, LoraSettings, LossSettings, TrainSettings
+from puma_cli.data.examples import ContrastiveBatch, Examples
+from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.distillation.objective import Embeddings, Labels, Objective
+from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.random_state import random_state, replayed
+from puma_cli.distillation.step import Outcome, Step
+from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.inputs import Input
+from puma_cli.models.processing import Batch
+
+LOSS = LossSettings("mac", mse=0.1, cosine=0.5, similarity=0.2, gram=0.3, symmetric=True)
+WHOLE = BatchSettings()
+CHUNKS = BatchSettings(chunk_tokens=150, chunk_pixels=10_000)
+
+
+@pytest.fixture(scope="module")
+def batch(tiny_scenes: Path) -> ContrastiveBatch:
+    data = MbeirFolder(tiny_scenes)
+    queries = data.train_queries("*")
+    pool = data.union_pool("train")
+    examples = Examples(queries, pool, data.instructions, "first", 0, negatives=1)
+    return examples.batch(range(0, len(queries), max(1, len(queries) // 14)), epoch=0)
+
+
+def pair_of(folder: Path, lora: LoraSettings, train: TrainSettings, double: bool) -> Pair:
+    """A student of two layers and its teacher, in evaluation mode unless dropout is wanted."""
+    teacher, student = load(folder, "cpu"), load(folder, "cpu")
+    student.decoder.layers = torch.nn.ModuleList([student.decoder.layers[i] for i in (0, 1)])
+    student.model.config.text_config.layer_types = ["full_attention"] * 2
+    student.model.config.text_config.num_hidden_layers = 2
+    if double:
+        for embedder in (teacher, student):
+            embedder.model.double()
+    pair = Pair(student, teacher, [0, 1], lora, train)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, value in pair.model.named_parameters():
+            if "lora_B" in name:
+                value.normal_(0.0, 0.2, generator=generator)
+    pair.model.train()
+    return pair
+
+
+def gradients(pair: Pair) -> dict[str, Tensor]:
+    found = {
+        name: value.grad.clone()
+        for name, value in pair.model.named_parameters()
+        if value.grad is not None
+    }
+    pair.model.zero_grad()
+    return found
+
+
+def run(pair: Pair, batch: ContrastiveBatch, how: BatchSettings) -> tuple[Outcome, int]:
+    step = Step(pair, Objective(LOSS), Accelerator(cpu=True), how)
+    prepared = step.prepare(batch)
+    return step.backward(prepared, progress=0.3), len(prepared.chunks)
+
+
+def in_double(embedder: Embedder) -> None:
+    """Give the model pixels of its own precision."""
+    plain = embedder.collate
+
+    def collate(inputs: Sequence[Input]) -> Batch:
+        batch = plain(inputs)
+        pixels = batch.pixel_values
+        return batch if pixels is None else replace(batch, pixel_values=pixels.double())
+
+    embedder.collate = collate  # type: ignore[method-assign]
+
+
+def apart(found: Tensor, expected: Tensor) -> float:
+    """How far two tensors are from each other, for the length of the one."""
+    return float((found - expected).norm() / expected.norm().clamp(min=1e-30))
+
+
+@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("how", ["lora", "full", "vision"])
+def test_chunks_give_the_undivided_gradient(
+    tiny_checkpoint: Path, batch: ContrastiveBatch, how: str, double: bool
+) -> None:
+    lora = LoraSettings(rank=4, alpha=8, dropout=0.0) if how == "lora" else LoraSettings()
+    pair = pair_of(tiny_checkpoint, lora, TrainSettings(freeze_vision=how != "vision"), double)
+    if double:
+        in_double(pair.embedder)
+    whole, undivided = run(pair, batch, WHOLE)
+    expected = gradients(pair)
+    chunked, count = run(pair, batch, CHUNKS)
+    found = gradients(pair)
+    assert undivided == 0 and count > 3
+    assert expected.keys() == found.keys() and any("layers.1" in name for name in found)
+    assert any("visual" in name for name in found) == (how == "vision")
+    bound = 1e-10 if double else 1e-5
+    assert apart(chunked.loss, whole.loss) <= bound
+    assert apart(chunked.student.queries, whole.student.queries) <= bound
+    for name in found:
+        assert apart(found[name], expected[name]) <= bound, name
+
+
+def test_with_dropout_the_second_pass_draws_what_the_first_drew(
+    tiny_checkpoint: Path, batch: ContrastiveBatch
+) -> None:
+    lora = LoraSettings(rank=4, alpha=8, dropout=0.3)
+    pair = pair_of(tiny_checkpoint, lora, TrainSettings(), double=True)
+    in_double(pair.embedder)
+    torch.manual_seed(7)
+    chunked, count = run(pair, batch, CHUNKS)
+    after, found = torch.get_rng_state(), gradients(pair)
+    assert count > 3
+    # The same chunks under the same numbers, with their graphs kept.
+    step = Step(pair, Objective(LOSS), Accelerator(cpu=True), CHUNKS)
+    prepared = step.prepare(batch)
+    torch.manual_seed(7)
+    student, teacher = step._embed(step._chunks(prepared))
+    assert teacher is not None
+    assert torch.equal(torch.get_rng_state(), after)
+    queries = len(batch.queries)
+    labels = Labels(batch.target, batch.excluded, batch.query_modality, batch.candidate_modality)
+    sides = [Embeddings(each[:queries], each[queries:]) for each in (student, teacher)]
+    loss, _ = Objective(LOSS)(*sides, labels, progress=0.3)
+    loss.backward()
+    expected = gradients(pair)
+    torch.testing.assert_close(chunked.loss, loss.detach(), rtol=1e-12, atol=0)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-11)
+
+
+def test_replayed_numbers_leave_no_trace() -> None:
+    device = torch.device("cpu")
+    torch.manual_seed(3)
+    state = random_state(device)
+    first, then = torch.rand(4), torch.rand(4)
+    torch.set_rng_state(state[0])
+    torch.rand(4)
+    with replayed(state, device):
+        assert torch.equal(torch.rand(4), first)
+    assert torch.equal(torch.rand(4), then)
+
+
+def test_sizes_are_those_of_the_tensors(tiny_checkpoint: Path, batch: ContrastiveBatch) -> None:
+    embedder = load(tiny_checkpoint, "cpu")
+    sizes = embedder.processor.sizes(batch.inputs)
+    patch = embedder.image_processor.patch_size
+    for entry, size in zip(batch.inputs, sizes, strict=True):
+        alone = embedder.collate([entry])
+        assert size.tokens == alone.input_ids.shape[1]
+        patches = 0 if alone.pixel_values is None else len(alone.pixel_values)
+        assert size.pixels == patches * patch**2
