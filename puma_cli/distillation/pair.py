@@ -105,10 +105,22 @@ class Pair:
         """
         return self._remembered is None or self._remembered.fill(images, reporter, stop)
 
-    def embed(self, batch: Batch, with_teacher: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the student's embeddings (B, D), and the teacher's without gradient."""
+    @property
+    def vision_is_frozen(self) -> bool:
+        """Whether images keep their features through the training."""
+        return self._remembered is not None
+
+    def see(self, batch: Batch) -> Any:
+        """Return the features of the batch's images, or None without images."""
         see = self._remembered.features if self._remembered else self.embedder.vision_features
-        vision = see(batch)
+        return see(batch)
+
+    def embed(self, batch: Batch, vision: Any, with_teacher: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the student's embeddings (B, D), and the teacher's without gradient.
+
+        Args:
+            vision: what `see` returns for the batch.
+        """
         with self.student() as student:
             learned = student.embed(batch, vision)
         return learned, self._teach(batch, vision) if with_teacher else None

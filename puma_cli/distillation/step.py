@@ -8,7 +8,7 @@ undivided batch, at the memory of one chunk and of the embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from puma_cli.config.settings import BatchSettings
 from puma_cli.data.examples import ContrastiveBatch
 from puma_cli.distillation.chunks import plan_chunks
+from puma_cli.distillation.kept_chunks import VISION_BYTES, Kept
 from puma_cli.distillation.objective import Embeddings, Labels, Objective
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.random_state import random_state, replayed
@@ -115,48 +116,55 @@ class Step:
 
     def _by_chunks(self, prepared: Prepared, labels: Labels, progress: float) -> Outcome:
         batch, device = prepared.batch, self._pair.embedder.device
-        states = []
-
-        def noted() -> Iterator[Part]:
-            for part in self._chunks(prepared):
-                states.append(random_state(device))
-                yield part
-
+        kept = Kept(VISION_BYTES if self._pair.vision_is_frozen else 0, device)
         with torch.no_grad():
-            embedded, teacher = self._embed(noted())
-        student = embedded.detach().requires_grad_()
+            embedded, teacher = self._embed(self._read(batch, prepared.chunks), kept)
+        student = embedded.requires_grad_()
         loss, terms = self._objective(
             _sides(student, batch), self._taught(teacher, batch), labels, progress
         )
         self._accelerator.backward(loss)
         assert student.grad is not None
-        for part, state in zip(self._chunks(prepared), states, strict=True):
+        for part, state, vision in kept.again(lambda chunks: self._read(batch, chunks)):
             with replayed(state, device), self._accelerator.autocast():
-                again, _ = self._pair.embed(part.batch.to(device), with_teacher=False)
+                again, _, _ = self._embed_part(part, vision, with_teacher=False)
             again.backward(student.grad[part.rows.to(device)].to(again.dtype))
         return _outcome(loss, terms, student, batch, labels)
 
-    def _chunks(self, prepared: Prepared) -> Iterator[Part]:
+    def _read(self, batch: ContrastiveBatch, chunks: Sequence[Sequence[int]]) -> Iterator[Part]:
         """Yield the chunks' tensors, the next one read while the present one is computed."""
-        inputs, collate = prepared.batch.inputs, self._pair.embedder.collate
+        inputs, collate = batch.inputs, self._pair.embedder.collate
 
         def read(places: Sequence[int]) -> Part:
             return Part(torch.tensor(places), collate([inputs[place] for place in places]))
 
-        return read_ahead(prepared.chunks, read)
+        return read_ahead(chunks, read)
 
-    def _embed(self, parts: Sequence[Part] | Iterator[Part]) -> tuple[Tensor, Tensor | None]:
+    def _embed(
+        self, parts: Iterable[Part], kept: Kept | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the student's and the teacher's embeddings of all inputs (B + C, D)."""
         device = self._pair.embedder.device
-        taken, ours, theirs = [], [], []
+        rows, ours, theirs = [], [], []
         for part in parts:
+            state = random_state(device) if kept is not None else None
             with self._accelerator.autocast():
-                learned, taught = self._pair.embed(part.batch.to(device), self._asks_teacher)
-            taken.append(part.rows.to(device))
+                learned, taught, vision = self._embed_part(part, None, self._asks_teacher)
+            if kept is not None and state is not None:
+                kept.add(part, state, vision)
+            rows.append(part.rows.to(device))
             ours.append(learned)
             if taught is not None:
                 theirs.append(taught)
-        return in_order(taken, ours), in_order(taken, theirs) if theirs else None
+        return in_order(rows, ours), in_order(rows, theirs) if theirs else None
+
+    def _embed_part(
+        self, part: Part, vision: Any, with_teacher: bool
+    ) -> tuple[Tensor, Tensor | None, Any]:
+        batch = part.batch.to(self._pair.embedder.device)
+        if vision is None:
+            vision = self._pair.see(batch)
+        return *self._pair.embed(batch, vision, with_teacher), vision
 
     def _taught(self, teacher: Tensor | None, batch: ContrastiveBatch) -> Embeddings | None:
         if self._cache is not None:

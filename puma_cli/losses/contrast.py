@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.utils.checkpoint import checkpoint
 
-# Rows of scores that are held at a time: with 8,192 candidates, 32 MB in fp32.
-BLOCK = 1024
+# Scores that are held at a time, and with them a few tensors of the same size: 8 MB in fp32.
+SCORES = 1 << 21
 
 
 def cosines(queries: Tensor, candidates: Tensor) -> Tensor:
@@ -24,7 +24,9 @@ def unit(embeddings: Tensor) -> Tensor:
     return normalize(embeddings.to(wide), dim=-1)
 
 
-def sum_over_rows(term: Callable[[Tensor], Tensor], rows: int, device: torch.device) -> Tensor:
+def sum_over_rows(
+    term: Callable[[Tensor], Tensor], rows: int, columns: int, device: torch.device
+) -> Tensor:
     """Return the sum of `term` over all rows, a scalar; blocks of them are computed apart.
 
     Of several blocks none keeps its scores: the backward pass computes them once more, so that the
@@ -32,8 +34,9 @@ def sum_over_rows(term: Callable[[Tensor], Tensor], rows: int, device: torch.dev
 
     Args:
         term: takes some rows' numbers (R,) and returns their sum.
+        columns: scores in a row.
     """
-    blocks = torch.arange(rows, device=device).split(BLOCK)
+    blocks = torch.arange(rows, device=device).split(max(1, SCORES // columns))
     if len(blocks) == 1:
         return term(blocks[0])
     parts = [
@@ -84,9 +87,9 @@ def contrast(
         return cross_entropy(logits, rows, reduction="sum")
 
     count = len(asked)
-    loss = sum_over_rows(forth, count, asked.device) / count
+    loss = sum_over_rows(forth, count, len(offered), asked.device) / count
     if symmetric:
-        loss = (loss + sum_over_rows(back, count, asked.device) / count) / 2
+        loss = (loss + sum_over_rows(back, count, count, asked.device) / count) / 2
     return loss
 
 

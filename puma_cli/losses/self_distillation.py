@@ -43,7 +43,7 @@ def similarity_divergence(
         theirs = log_softmax(full_asked[rows] @ full_offered.T / temperature, dim=-1)
         return kl_div(ours, theirs, log_target=True, reduction="sum")
 
-    return sum_over_rows(divergence, len(asked), asked.device) / len(asked)
+    return sum_over_rows(divergence, len(asked), len(offered), asked.device) / len(asked)
 
 
 def gram_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -62,4 +62,4 @@ def gram_mse(student: Tensor, teacher: Tensor) -> Tensor:
         others = torch.arange(count, device=rows.device)[None, :] != rows[:, None]
         return (difference.square() * others).sum()
 
-    return sum_over_rows(apart, count, ours.device) / max(1, count * (count - 1))
+    return sum_over_rows(apart, count, count, ours.device) / max(1, count * (count - 1))

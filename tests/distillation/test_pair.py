@@ -55,7 +55,7 @@ def embed_both(
     sides = []
     for batch in (queries, candidates):
         parts = split_by_length(batch)
-        found = [pair.embed(part.batch, with_teacher) for part in parts]
+        found = [pair.embed(part.batch, pair.see(part.batch), with_teacher) for part in parts]
         rows = [part.rows for part in parts]
         ours = in_order(rows, [ours for ours, _ in found])
         theirs = [theirs for _, theirs in found if theirs is not None]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+import puma_cli.distillation.step
 from puma_cli.config.settings import BatchSettings, LoraSettings, LossSettings, TrainSettings
 from puma_cli.data.examples import ContrastiveBatch, Examples
 from puma_cli.data.mbeir import MbeirFolder
@@ -125,7 +127,7 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(
     step = Step(pair, Objective(LOSS), Accelerator(cpu=True), CHUNKS)
     prepared = step.prepare(batch)
     torch.manual_seed(7)
-    student, teacher = step._embed(step._chunks(prepared))
+    student, teacher = step._embed(step._read(batch, prepared.chunks))
     assert teacher is not None
     assert torch.equal(torch.get_rng_state(), after)
     queries = len(batch.queries)
@@ -137,6 +139,39 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(
     torch.testing.assert_close(chunked.loss, loss.detach(), rtol=1e-12, atol=0)
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("limit", [0, 3_000, 1 << 30])
+def test_a_frozen_tower_sees_an_image_once_while_there_is_room(
+    tiny_checkpoint: Path, batch: ContrastiveBatch, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(puma_cli.distillation.step, "VISION_BYTES", limit)
+    pair = pair_of(tiny_checkpoint, LoraSettings(), TrainSettings(), double=False)
+    seen, read = [], []
+    see, collate = pair.see, pair.embedder.collate
+
+    def counted(batch: Batch) -> Any:
+        if batch.pixel_values is not None:
+            seen.append(len(batch.images))
+        return see(batch)
+
+    def noted(inputs: Sequence[Input]) -> Batch:
+        read.append(len(inputs))
+        return collate(inputs)
+
+    monkeypatch.setattr(pair, "see", counted)
+    monkeypatch.setattr(pair.embedder, "collate", noted)
+    _, count = run(pair, batch, CHUNKS)
+    images = sum(entry.image is not None for entry in batch.inputs)
+    texts = len(batch.inputs) - images
+    assert count > 3
+    if limit == 0:
+        assert (sum(seen), sum(read)) == (2 * images, 2 * images + texts)
+    elif limit == 1 << 30:
+        assert (sum(seen), sum(read)) == (images, images + texts)
+    else:
+        assert images < sum(seen) < 2 * images
+        assert sum(read) == sum(seen) + texts
 
 
 def test_replayed_numbers_leave_no_trace() -> None:
