@@ -195,8 +195,8 @@ def report(asked: argparse.Namespace, found: dict[Way, list[dict[str, Any]]]) ->
         "processes that took turns (the large batch: one).",
         "",
         "Peak: above what the process held before its first step. Grows: what must grow with the "
-        "batch (embeddings, their gradients and unit copies, the mask, a block of scores, tokens and "
-        "images' features between the passes).",
+        "batch (embeddings, their gradients and unit copies, the mask, a block of scores, tokens "
+        "and images' features between the passes).",
         "",
         "| training | queries | candidates | chunks | seconds | pairs a second | peak, MiB | "
         "grows, MiB | rest, MiB |",
