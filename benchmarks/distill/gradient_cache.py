@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=256)
     parser.add_argument("--large", type=int, default=4096)
     parser.add_argument("--chunk-tokens", type=int, default=2048)
+    parser.add_argument("--chunk-pixels", type=int, default=64 * 56 * 56)
     parser.add_argument("--training", nargs="+", choices=COUNTED, default=list(COUNTED))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path)
@@ -128,7 +129,9 @@ def measure(asked: argparse.Namespace, way: Way) -> dict[str, Any]:
         pair,
         Objective(LossSettings(symmetric=True)),
         Accelerator(cpu=asked.device == "cpu"),
-        BatchSettings(chunk_tokens=asked.chunk_tokens if way.chunked else None),
+        BatchSettings(chunk_tokens=asked.chunk_tokens, chunk_pixels=asked.chunk_pixels)
+        if way.chunked
+        else BatchSettings(),
     )
     # Whatever is read before the steps, in either batch: full caches of images, lists of tokens.
     step.prepare(batch)
@@ -191,7 +194,8 @@ def report(asked: argparse.Namespace, found: dict[Way, list[dict[str, Any]]]) ->
         "",
         f"Command: `{command}`. Machine: {place}, {torch.get_num_threads()} CPU threads, torch "
         f"{torch.__version__.partition('+')[0]}. {asked.model} cut to {asked.keep} layers, InfoNCE "
-        f"in both directions, chunks of {asked.chunk_tokens:,} tokens; medians of {asked.rounds} "
+        f"in both directions, chunks of {asked.chunk_tokens:,} tokens and "
+        f"{asked.chunk_pixels:,} pixels; medians of {asked.rounds} "
         "processes that took turns (the large batch: one).",
         "",
         "Peak: above what the process held before its first step. Grows: what must grow with the "
