@@ -207,14 +207,10 @@ class LossSettings:
     false_negative_margin: float | None = None
 
     @property
-    def distils(self) -> bool:
-        """Whether a term compares the student with a teacher."""
-        return any((self.mse, self.cosine, self.similarity, self.gram))
-
-    @property
     def needs_teacher(self) -> bool:
         """Whether a term or a mask asks the teacher."""
-        return self.distils or self.false_negative_margin is not None
+        terms = (self.mse, self.cosine, self.similarity, self.gram)
+        return any(terms) or self.false_negative_margin is not None
 
 
 @dataclass(frozen=True)

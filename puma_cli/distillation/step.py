@@ -108,11 +108,7 @@ class Step:
         if prepared.chunks:
             return self._by_chunks(prepared, labels, progress)
         student, teacher = self._embed(prepared.parts)
-        loss, terms = self._objective(
-            _sides(student, batch), self._taught(teacher, batch), labels, progress
-        )
-        self._accelerator.backward(loss)
-        return _outcome(loss, terms, student, batch, labels)
+        return self._lose(student, teacher, batch, labels, progress)
 
     def _by_chunks(self, prepared: Prepared, labels: Labels, progress: float) -> Outcome:
         batch, device = prepared.batch, self._pair.embedder.device
@@ -120,16 +116,29 @@ class Step:
         with torch.no_grad():
             embedded, teacher = self._embed(self._read(batch, prepared.chunks), kept)
         student = embedded.requires_grad_()
-        loss, terms = self._objective(
-            _sides(student, batch), self._taught(teacher, batch), labels, progress
-        )
-        self._accelerator.backward(loss)
+        outcome = self._lose(student, teacher, batch, labels, progress)
         assert student.grad is not None
         for part, state, vision in kept.again(lambda chunks: self._read(batch, chunks)):
             with replayed(state, device), self._accelerator.autocast():
                 again, _, _ = self._embed_part(part, vision, with_teacher=False)
             again.backward(student.grad[part.rows.to(device)].to(again.dtype))
-        return _outcome(loss, terms, student, batch, labels)
+        return outcome
+
+    def _lose(
+        self,
+        student: Tensor,
+        teacher: Tensor | None,
+        batch: ContrastiveBatch,
+        labels: Labels,
+        progress: float,
+    ) -> Outcome:
+        """Compute the loss of all embeddings (B + C, D) and its gradients up to the student's."""
+        loss, terms = self._objective(
+            _sides(student, batch), self._taught(teacher, batch), labels, progress
+        )
+        self._accelerator.backward(loss)
+        bare = {name: value.detach() for name, value in terms.items()}
+        return Outcome(loss.detach(), bare, _sides(student.detach(), batch), labels)
 
     def _read(self, batch: ContrastiveBatch, chunks: Sequence[Sequence[int]]) -> Iterator[Part]:
         """Yield the chunks' tensors, the next one read while the present one is computed."""
@@ -175,14 +184,3 @@ class Step:
 def _sides(embeddings: Tensor, batch: ContrastiveBatch) -> Embeddings:
     count = len(batch.queries)
     return Embeddings(embeddings[:count], embeddings[count:])
-
-
-def _outcome(
-    loss: Tensor,
-    terms: dict[str, Tensor],
-    student: Tensor,
-    batch: ContrastiveBatch,
-    labels: Labels,
-) -> Outcome:
-    bare = {name: value.detach() for name, value in terms.items()}
-    return Outcome(loss.detach(), bare, _sides(student.detach(), batch), labels)
