@@ -77,11 +77,7 @@ class FrozenVision:
         if new.any():
             others = replace(batch, **select_images(batch, new))
             rest = iter(self._embedder.vision_features(others).pooler_output)
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        # One entry an image, as the model's own method returns it, whatever its type says.
-        found: Any = tuple(next(rest) if rows is None else rows for rows in known)
-        return BaseModelOutputWithPooling(pooler_output=found)
+        return as_features(next(rest) if rows is None else rows for rows in known)
 
     def _collated(self, images: list[Path]) -> tuple[list[Path], Batch]:
         return images, self._embedder.collate([Input(image=image) for image in images])
@@ -91,6 +87,15 @@ class FrozenVision:
         assert batch.image_grid is not None
         merged = self._embedder.image_processor.merge_size**2
         return 4 * self._embedder.width * int(batch.image_grid.prod(dim=1).max()) // merged
+
+
+def as_features(rows: Iterable[Tensor]) -> Any:
+    """Return each image's features (T', D) in the form that `Embedder.vision_features` has."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    # One entry an image, as the model's own method returns it, whatever its type says.
+    found: Any = tuple(rows)
+    return BaseModelOutputWithPooling(pooler_output=found)
 
 
 def planned_images(order: BatchOrder, examples: Examples, steps: int) -> Iterator[Path]:

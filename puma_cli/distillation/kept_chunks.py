@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from puma_cli.distillation.frozen_vision import as_features
 from puma_cli.models.splitting import Part
 
 # Features of images that wait for the second pass in the memory of the CPU: a frozen tower then
@@ -68,8 +69,4 @@ class Kept:
 
 
 def _moved(vision: Any, device: torch.device) -> Any:
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    # One entry an image, as the model's own method returns it, whatever its type says.
-    rows: Any = tuple(rows.to(device) for rows in vision.pooler_output)
-    return BaseModelOutputWithPooling(pooler_output=rows)
+    return as_features(rows.to(device) for rows in vision.pooler_output)
