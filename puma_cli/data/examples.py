@@ -12,6 +12,7 @@ from puma_cli.data.columns import Columns
 from puma_cli.data.instructions import Instructions
 from puma_cli.data.records import MODALITIES, Candidate, Query
 from puma_cli.errors import DataError
+from puma_cli.losses import Labels
 from puma_cli.models.inputs import Input
 
 
@@ -23,20 +24,15 @@ class ContrastiveBatch:
         queries: the queries' inputs (B).
         candidates: the candidates' inputs (C): the positives, then the hard negatives; what several
             queries share comes once.
-        target: column of each query's positive (B,).
-        excluded: True where a candidate is neither the query's positive nor a negative of it: it is
-            known to be another of its positives (B, C).
-        query_modality: code of each query's modality (B,).
-        candidate_modality: code of each candidate's modality (C,).
+        labels: which candidates answer which queries; excluded are a query's other positives.
+        names: ids of the queries and of the candidates (B + C), to name them in messages.
         hard_negatives: how many of the candidates came as hard negatives alone.
     """
 
     queries: list[Input]
     candidates: list[Input]
-    target: torch.Tensor
-    excluded: torch.Tensor
-    query_modality: torch.Tensor
-    candidate_modality: torch.Tensor
+    labels: Labels
+    names: list[str]
     hard_negatives: int = 0
 
     @property
@@ -110,10 +106,10 @@ class Examples:
                 self._viewed(candidate.to_input(), f"{epoch}/{candidate.did}/c")
                 for candidate in columns.candidates
             ],
-            target=torch.tensor(target),
-            excluded=excluded,
-            query_modality=_codes(queries),
-            candidate_modality=_codes(columns.candidates),
+            labels=Labels(
+                torch.tensor(target), excluded, _codes(queries), _codes(columns.candidates)
+            ),
+            names=[query.qid for query in queries] + [each.did for each in columns.candidates],
             hard_negatives=len(columns) - positives,
         )
 

@@ -14,6 +14,7 @@ from puma_cli.data.records import MODALITIES
 from puma_cli.errors import ConfigError
 from puma_cli.losses import (
     InfoNCE,
+    Labels,
     MACLoss,
     false_negatives,
     feature_cosine,
@@ -30,27 +31,6 @@ class Embeddings:
 
     queries: Tensor
     candidates: Tensor
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the losses know of a batch's queries and candidates.
-
-    Args:
-        target: column of each query's positive (B,).
-        excluded: True where a candidate is no negative of a query (B, C).
-        query_modality: one code a query (B,).
-        candidate_modality: one code a candidate (C,).
-    """
-
-    target: Tensor
-    excluded: Tensor
-    query_modality: Tensor
-    candidate_modality: Tensor
-
-    def to(self, device: torch.device) -> Labels:
-        """Return the labels on `device`."""
-        return Labels(**{name: value.to(device) for name, value in vars(self).items()})
 
 
 class Objective(nn.Module):

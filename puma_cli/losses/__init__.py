@@ -1,6 +1,7 @@
 """The losses as a small library: usable without the rest of the toolkit."""
 
 from puma_cli.losses.info_nce import InfoNCE
+from puma_cli.losses.labels import Labels
 from puma_cli.losses.mac import MACLoss
 from puma_cli.losses.masking import false_negatives
 from puma_cli.losses.matryoshka import over_prefixes
@@ -15,6 +16,7 @@ from puma_cli.losses.temperature import Temperature
 
 __all__ = [
     "InfoNCE",
+    "Labels",
     "MACLoss",
     "Temperature",
     "batch_accuracy",

@@ -33,9 +33,9 @@ def test_equal_contents_are_one_candidate() -> None:
         [0, 1, 2, 3], epoch=0
     )
     # 1:1 and 1:3 read the same, so both queries have the one for a positive.
-    assert batch.target.tolist() == [0, 1, 0, 2]
+    assert batch.labels.target.tolist() == [0, 1, 0, 2]
     assert [entry.text for entry in batch.candidates] == ["a", "b", None]
-    assert batch.excluded.shape == (4, 3) and not batch.excluded.any()
+    assert batch.labels.excluded.shape == (4, 3) and not batch.labels.excluded.any()
 
 
 def test_one_image_in_two_files_is_one_candidate(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_one_image_in_two_files_is_one_candidate(tmp_path: Path) -> None:
     pool.append(Candidate("1:4", "with a text", files[0], "image,text"))
     queries = [query(n, candidate.did) for n, candidate in enumerate(pool)]
     batch = Examples(queries, pool, Instructions(), "first", seed=0).batch(range(5), 0)
-    assert batch.target.tolist() == [0, 0, 1, 2, 3]
+    assert batch.labels.target.tolist() == [0, 0, 1, 2, 3]
     # The second query knows the other file as its positive, which is the same column.
-    assert not batch.excluded.any()
+    assert not batch.labels.excluded.any()
 
 
 def hard(number: int, positive: str, *negatives: str) -> Query:
@@ -68,8 +68,8 @@ def test_hard_negatives_come_after_the_positives_and_are_masked_for_no_one_else(
     # Two of three for the first; of the second's two, one is there as a positive already.
     assert len(texts) == 5 == len(set(texts)) and batch.hard_negatives == 3
     assert len({"text 5", "text 6", "text 7"} & set(texts)) == 2
-    assert not batch.excluded.any()
-    assert batch.candidate_modality.shape == (5,)
+    assert not batch.labels.excluded.any()
+    assert batch.labels.candidate_modality.shape == (5,)
 
 
 def test_other_epochs_draw_other_hard_negatives_and_the_same_epoch_the_same() -> None:
@@ -86,8 +86,8 @@ def test_a_known_positive_is_never_a_hard_negative_of_its_query() -> None:
     texts = [entry.text for entry in batch.candidates]
     for text in {"text 1", "text 2"} & set(texts):
         column = texts.index(text)
-        assert batch.excluded[0, column] == (batch.target[0] != column)
-        assert not batch.excluded[1, column]
+        assert batch.labels.excluded[0, column] == (batch.labels.target[0] != column)
+        assert not batch.labels.excluded[1, column]
 
 
 def test_another_known_positive_is_excluded_on_its_row_only() -> None:
@@ -95,9 +95,9 @@ def test_another_known_positive_is_excluded_on_its_row_only() -> None:
     built = examples(both, query(2, "1:2"), query(3, "1:3"), query(4, "1:4"))
     for epoch in range(4):
         batch = built.batch([0, 1, 2, 3], epoch)
-        own = batch.target[0].item()
+        own = batch.labels.target[0].item()
         other = next(n for n, e in enumerate(batch.candidates) if e.text and n != own)
-        assert batch.excluded.nonzero().tolist() == [[0, other]]
+        assert batch.labels.excluded.nonzero().tolist() == [[0, other]]
 
 
 def test_each_epoch_may_draw_another_positive_but_the_same_one_again_for_the_same_epoch() -> None:
@@ -109,7 +109,7 @@ def test_each_epoch_may_draw_another_positive_but_the_same_one_again_for_the_sam
 
 def test_modalities_are_those_of_the_candidates() -> None:
     batch = examples(query(1, "1:4"), query(2, "1:1")).batch([0, 1], 0)
-    assert batch.candidate_modality.tolist() == [1, 0]
+    assert batch.labels.candidate_modality.tolist() == [1, 0]
 
 
 def test_a_query_without_a_positive_in_the_pool_is_named() -> None:
@@ -123,7 +123,7 @@ def test_a_real_batch_pairs_queries_with_their_positives(tiny_scenes: Path) -> N
     built = Examples(queries, pool, data.instructions, "seeded", 3).batch(range(30), epoch=1)
     contents = {candidate.did: candidate.to_input() for candidate in pool}
     for index, asked in enumerate(built.queries):
-        answer = built.candidates[built.target[index]]
+        answer = built.candidates[built.labels.target[index]]
         assert asked.instruction is not None and answer.instruction is None
         assert answer in [contents[did] for did in queries[index].positives]
 

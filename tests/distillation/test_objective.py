@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from puma_cli.config.settings import LossSettings, OptimizerSettings
-from puma_cli.distillation.objective import Embeddings, Labels, Objective
+from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.errors import ConfigError
 from puma_cli.losses import (
     InfoNCE,
+    Labels,
     MACLoss,
     false_negatives,
     feature_cosine,

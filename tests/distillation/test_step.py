@@ -16,7 +16,7 @@ import puma_cli.distillation.step
 from puma_cli.config.settings import BatchSettings, LoraSettings, LossSettings, TrainSettings
 from puma_cli.data.examples import ContrastiveBatch, Examples
 from puma_cli.data.mbeir import MbeirFolder
-from puma_cli.distillation.objective import Embeddings, Labels, Objective
+from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.random_state import random_state, replayed
 from puma_cli.distillation.step import Outcome, Step
@@ -131,9 +131,8 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(
     assert teacher is not None
     assert torch.equal(torch.get_rng_state(), after)
     queries = len(batch.queries)
-    labels = Labels(batch.target, batch.excluded, batch.query_modality, batch.candidate_modality)
     sides = [Embeddings(each[:queries], each[queries:]) for each in (student, teacher)]
-    loss, _ = Objective(LOSS)(*sides, labels, progress=0.3)
+    loss, _ = Objective(LOSS)(*sides, batch.labels, progress=0.3)
     loss.backward()
     expected = gradients(pair)
     torch.testing.assert_close(chunked.loss, loss.detach(), rtol=1e-12, atol=0)
