@@ -50,5 +50,17 @@ class NumericError(PumaError):
     """A computation left the finite numbers."""
 
 
+class ProcessError(PumaError):
+    """Another process of the run has failed or is gone, and this one cannot go on without it.
+
+    Args:
+        told: whether the other one tells the user why itself.
+    """
+
+    def __init__(self, problem: str, *, cause: str = "", hint: str = "", told: bool = False):
+        super().__init__(problem, cause=cause, hint=hint)
+        self.told = told
+
+
 class VerificationError(PumaError):
     """What was written does not compute what its parent computes."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from puma_cli.errors import ConfigError
+from puma_cli.errors import ConfigError, ProcessError
 
 if TYPE_CHECKING:
     import torch
@@ -47,18 +48,68 @@ class Processes:
         for tensor in tensors:
             # NCCL knows no tensors on the CPU.
             there = tensor.to(self._device)
-            distributed.all_reduce(there)
+            with _partners():
+                distributed.all_reduce(there)
             tensor.copy_(there)
 
     def any(self, flag: bool) -> bool:
         """Tell whether any process says so."""
-        if self.count == 1:
-            return flag
-        import torch
+        return bool(self.most(int(flag))[0])
 
-        found = torch.tensor(int(flag), dtype=torch.int32)
-        self.total(found)
-        return bool(found)
+    def most(self, *numbers: int) -> tuple[int, ...]:
+        """Return the largest of each number over all processes."""
+        if self.count == 1:
+            return numbers
+        import torch
+        from torch import distributed
+
+        found = torch.tensor(numbers, dtype=torch.int64, device=self._device)
+        with _partners():
+            distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        return tuple(found.tolist())
+
+    def gather_rows(self, rows: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """Return the rows (N, D) of all processes, in order, without their graphs.
+
+        Args:
+            counts: how many rows each process has.
+        """
+        if self.count == 1:
+            return [rows.detach()]
+        from torch import distributed
+
+        # Collectives take equal shapes: shorter ones are padded, and cut again.
+        padded = rows.new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows.detach()
+        found = [rows.new_empty(padded.shape) for _ in range(self.count)]
+        with _partners():
+            distributed.all_gather(found, padded)
+        return [part[:count] for part, count in zip(found, counts, strict=True)]
+
+    def first(self, work: Callable[[], T]) -> T:
+        """Let the main process do something, and return its result in all of them.
+
+        Raises:
+            ProcessError: in the others, if the work failed in the main one.
+        """
+        if self.count == 1:
+            return work()
+        result, failure = None, None
+        if self.is_main:
+            try:
+                result = work()
+            except BaseException as error:
+                failure = error
+        found, failed = self.gather((result, failure is not None))[0]
+        if failure is not None:
+            raise failure
+        if failed:
+            raise ProcessError("The first process has failed.", told=True)
+        return found  # type: ignore[return-value]
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        self.most(0)
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all processes, in order; tensors in them must be on the CPU."""
@@ -67,8 +118,24 @@ class Processes:
         from torch import distributed
 
         found: list[Any] = [None] * self.count
-        distributed.all_gather_object(found, value)
+        with _partners():
+            distributed.all_gather_object(found, value)
         return found
+
+
+@contextmanager
+def _partners() -> Iterator[None]:
+    """Say in plain words that another process did not take its part in an exchange."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise ProcessError(
+            "Another process of this run is gone.",
+            cause=str(error).strip().splitlines()[0] if str(error).strip() else "",
+            hint="What it said before it went is above, or in its own log.",
+        ) from error
 
 
 ALONE = Processes()
@@ -97,7 +164,9 @@ def join(device: str = "auto") -> Processes:
         return ALONE
     from accelerate import PartialState
 
-    state = PartialState(cpu=device == "cpu")
+    from puma_cli.models.devices import choose_device
+
+    state = PartialState(cpu=choose_device(device).type == "cpu")
     if state.num_processes != started():
         raise ConfigError(
             f"{started()} processes were started, but {state.num_processes} run together.",

@@ -80,6 +80,12 @@ def distill(
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Go on from the state in --output-dir.")
     ] = None,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Processes on this machine, a GPU each.  [default: 1]"
+        ),
+    ] = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
     seed: options.Seed = None,
@@ -100,8 +106,10 @@ def distill(
 
     Example: puma distill pruned --teacher puma-mini --data scenes -o student --config demo
     """
-    with session(ctx) as run:
+    with session(ctx, shared=True) as run:
         settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_paper_loss)
+        if num_processes is not None and num_processes > 1:
+            raise typer.Exit(run.share(settings, num_processes))
         result = puma_cli.distill(settings, run.reporter)
         run.finish(_outcome(result, settings))
 

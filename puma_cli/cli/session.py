@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
 import typer
@@ -17,7 +18,7 @@ import typer
 from puma_cli.cli.console_reporter import BarReporter, choose_reporter
 from puma_cli.cli.messages import Message, Terminated, explain
 from puma_cli.cli.output import Mode, Outcome, Output, complain
-from puma_cli.errors import ConfigError
+from puma_cli.errors import ConfigError, ProcessError
 from puma_cli.processes import started, started_as_main
 from puma_cli.progress import Reporter
 
@@ -29,10 +30,11 @@ class Session:
 
     Args:
         params: the command's parameters by name, as typed; None means not given.
+        command: its name.
     """
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self.params = dict(params)
+    def __init__(self, params: Mapping[str, Any], command: str | None = None) -> None:
+        self.params, self._command = dict(params), command
         mode: Mode = (
             "json" if params.get("json_output") else "quiet" if params.get("quiet") else "human"
         )
@@ -75,6 +77,26 @@ class Session:
             raise typer.Exit(0)
         return settings
 
+    def share(self, settings: Any, count: int) -> int:
+        """Run the command with these settings in several processes; return the exit code.
+
+        Raises:
+            ConfigError: a launcher has started several already.
+        """
+        from puma_cli.launching import launch
+
+        if started() > 1:
+            raise ConfigError(
+                f"{started()} processes were started, and --num-processes asks for {count}.",
+                hint="Leave one of the two out.",
+            )
+        flags = [f"--{name}" for name in ("quiet", "debug") if self.params.get(name)]
+        flags += ["--json"] if self.params.get("json_output") else []
+        with NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+            file.write(_as_yaml(settings))
+            file.flush()
+            return launch([str(self._command), "--config", file.name, *flags], count)
+
     def finish(self, outcome: Outcome) -> None:
         """Print the command's result."""
         self.close()
@@ -104,9 +126,15 @@ class Session:
         if self.output.mode == "json":
             self.output.text(json.dumps(plain, indent=2, ensure_ascii=False))
             return
-        import yaml
+        self.output.text(_as_yaml(settings))
 
-        self.output.text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+
+def _as_yaml(settings: Any) -> str:
+    import yaml
+
+    from puma_cli.checkpoint.provenance import to_plain
+
+    return str(yaml.safe_dump(to_plain(settings), sort_keys=False, allow_unicode=True))
 
 
 @contextmanager
@@ -119,7 +147,7 @@ def session(ctx: typer.Context, shared: bool = False) -> Iterator[Session]:
     Raises:
         typer.Exit: with the code of the failure.
     """
-    run = Session(ctx.params)
+    run = Session(ctx.params, ctx.info_name)
     try:
         with _terminable():
             if started() > 1 and not shared:
@@ -139,7 +167,9 @@ def session(ctx: typer.Context, shared: bool = False) -> Iterator[Session]:
         if run.params.get("debug"):
             traceback.print_exc()
         message = run.explain(error)
-        complain(str(message))
+        # What the first process has told once is not told again by each of the others.
+        if not (isinstance(error, ProcessError) and error.told):
+            complain(str(message))
         raise typer.Exit(message.exit_code) from error
 
 

@@ -108,6 +108,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "negatives": _NOT_NEGATIVE,
         "chunk_tokens": _COUNT,
         "chunk_pixels": _COUNT,
+        "accumulate": _COUNT,
         "instruction": _OneOf(("first", "seeded")),
     },
     "LossSettings": {
@@ -145,6 +146,11 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "validate_every": _COUNT,
         "validation_limit": _Range(low=0),
         "save_dtype": _OneOf(_DTYPES),
+        "save_every": _COUNT,
+        "save_minutes": _POSITIVE,
+        "keep_states": _COUNT,
+        "strategy": _OneOf(("ddp", "fsdp2")),
+        "loss_limit": _Range(low=1, open_low=True),
     },
     "FreshSettings": {
         "vocabulary": _Range(low=300),

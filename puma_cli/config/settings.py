@@ -261,6 +261,8 @@ class BatchSettings:
         chunk_tokens: tokens, with padding, that one pass may hold: larger batches are computed in
             chunks with the same gradients, for one more pass forward; or none.
         chunk_pixels: likewise for the pixels of images.
+        accumulate: batches, each with a loss of its own, whose gradients make one step (>= 1); for
+            more negatives take a larger `size` with chunks instead.
         augment: show each image in a random view (turned, scaled, shifted, on a tinted ground),
             drawn from the seed, the epoch and the query.
     """
@@ -272,6 +274,7 @@ class BatchSettings:
     instruction: str = "seeded"
     chunk_tokens: int | None = None
     chunk_pixels: int | None = None
+    accumulate: int = 1
     augment: bool = False
 
 
@@ -283,6 +286,9 @@ class TrainSettings:
         steps: optimizer steps (>= 1), or None to derive them from `epochs`.
         epochs: passes over the training queries (> 0).
         validate_every: steps between two validations and saves of state (>= 1).
+        save_every: steps between two saves of state besides (>= 1), or None.
+        save_minutes: minutes between two saves of state besides (> 0), or None.
+        keep_states: how many of the last saved states stay (>= 1).
         validation_limit: queries of each task used for validation; with 0 there is none, and the
             last weights are kept.
         freeze_vision: keep the vision tower and its merger as they are.
@@ -293,17 +299,32 @@ class TrainSettings:
         cache_dir: folder that these embeddings stay in, for other trainings with the same teacher;
             by default they go when the training ends.
         save_dtype: dtype of the written weights: `float32`, `float16`, `bfloat16` or `auto`.
+        strategy: what several processes hold: `ddp`, all weights each; `fsdp2`, a part each of the
+            decoder's weights, their gradients and their moments.
+        checkpoint_activations: keep only each layer's input for the backward pass, and compute the
+            layer again there: less memory for a third more time.
+        compile: compile the decoder's layers with torch.compile.
+        deterministic: on a GPU, take algorithms whose results do not change from run to run.
+        loss_limit: stop when the loss is more than so many times that of the first step (> 1).
     """
 
     steps: int | None = None
     epochs: float = 2.0
     validate_every: int = 100
+    save_every: int | None = None
+    save_minutes: float | None = 15.0
+    keep_states: int = 1
     validation_limit: int = 100
     freeze_vision: bool = True
     train_embeddings: bool = False
     cache_teacher: bool = False
     cache_dir: str = ""
     save_dtype: str = "auto"
+    strategy: str = "ddp"
+    checkpoint_activations: bool = False
+    compile: bool = False
+    deterministic: bool = False
+    loss_limit: float = 20.0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from puma_cli.config.settings import NO_TEACHER, DistillSettings
+from puma_cli.distillation.pair import Pair
 from puma_cli.errors import ConfigError
 
 
@@ -48,6 +49,20 @@ def check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
             f"The student's embeddings have {student} dimensions, the teacher's {teacher}.",
             cause="loss.mse and loss.cosine compare them entry by entry.",
             hint="Set both to 0; loss.similarity and loss.gram compare scores only.",
+        )
+
+
+def check_shardable(pair: Pair) -> None:
+    """Refuse to shard a student beside a teacher of its own.
+
+    Raises:
+        ConfigError: says how the teacher leaves the memory.
+    """
+    if pair.teacher is not None and not pair.shared:
+        raise ConfigError(
+            "train.strategy is fsdp2, and the teacher is a model of its own.",
+            cause="Every process would hold it whole, which the strategy is there to avoid.",
+            hint="Set train.cache_teacher=true: it reads everything once and leaves the memory.",
         )
 
 

@@ -17,22 +17,24 @@ from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Query
-from puma_cli.distillation.checks import check_training, check_widths, is_mixed
+from puma_cli.distillation.checks import check_shardable, check_training, check_widths
 from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
-from puma_cli.distillation.state import Progress, latest_state, load_state
+from puma_cli.distillation.running import speed_up, start
+from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
-from puma_cli.errors import ConfigError
+from puma_cli.evaluation.encode import Together
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.devices import choose_device
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
+from puma_cli.processes import Processes, join
 from puma_cli.progress import SILENT, Reporter
 
 
@@ -71,25 +73,30 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     check_settings(settings)
     objective = Objective(settings.loss)
     check_training(settings)
+    processes = join(settings.device)
+    if not processes.is_main:
+        reporter = SILENT
     data = MbeirFolder(settings.data)
     queries = data.train_queries(settings.tasks)
     output = TrainingFolder(settings.output_dir)
-    finished = output.open(settings)
+    finished = processes.first(lambda: output.open(settings))
     if finished is not None:
         reporter.note(f"{settings.output_dir} is finished already.")
         return _result(output.root, finished, finished=True)
     with StopRequest(settings.stop_after) as stop:
         try:
-            parents = _parents(settings)
-            training = _prepare(settings, data, queries, objective, output, reporter)
+            parents = processes.first(lambda: _parents(settings))
+            training = _prepare(settings, data, queries, objective, output, reporter, processes)
         except BaseException:
-            output.withdraw()
+            if processes.is_main:
+                output.withdraw()
             raise
-        output.begin()
+        if processes.is_main:
+            output.begin()
         ready = _taught(training, settings, reporter, stop) and _seen(training, reporter, stop)
         reached_end = ready and training.run(reporter, stop)
         if reached_end:
-            output.finish(settings, training.pair, training.progress, parents)
+            _finish(training, settings, output, parents)
     result = _result(output.root, training.progress, reached_end)
     if stop.signal is not None and not reached_end:
         raise Stopped(
@@ -107,20 +114,13 @@ def _prepare(
     objective: Objective,
     output: TrainingFolder,
     reporter: Reporter,
+    processes: Processes,
 ) -> Training:
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
     device = choose_device(settings.device)
-    mixed = is_mixed(settings.dtype, device.type)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no")
-    if accelerator.num_processes > 1:
-        raise ConfigError(
-            f"{accelerator.num_processes} processes were started.",
-            cause="This version trains in one process.",
-            hint="Start it as `puma distill ...`, without a launcher.",
-        )
-    student = _student(settings, data, queries, output)
+    accelerator = start(settings, device)
+    student = _student(settings, data, queries, output, processes)
     student.to(device)
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
@@ -132,8 +132,14 @@ def _prepare(
         if not cached:
             teacher = load(settings.teacher, settings.device, "float32")
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
+    if settings.train.strategy == "fsdp2" and processes.count > 1:
+        check_shardable(pair)
+        pair.shard(processes, device)
+    speed_up(pair, settings.train)
     trained = objective.to(device).trained_with(pair.model)
     optimizer = build_optimizer(trained, settings.optimizer)
+    # From here on, processes draw random numbers of their own: no two drop out alike.
+    set_seed(settings.seed, device_specific=True)
     order = BatchOrder(
         queries,
         settings.batch.size,
@@ -151,41 +157,82 @@ def _prepare(
         fixed=cached,
         negatives=settings.batch.negatives,
     )
-    steps = settings.train.steps or max(1, int(settings.train.epochs * order.steps_per_epoch))
-    state = latest_state(output.state)
-    progress = Progress() if state is None else load_state(state, trained, optimizer)
+    epoch = order.steps_per_epoch // settings.batch.accumulate
+    steps = settings.train.steps or max(1, int(settings.train.epochs * epoch))
+    states = StateFolder(
+        output.state, trained, optimizer, device, settings.train.keep_states, processes
+    )
+    progress, before = states.load() or (Progress(), processes.count)
     weights = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     reporter.note(
         f"{len(queries):,} training queries, {steps:,} steps of {settings.batch.size}; "
         f"{weights / 1e6:.2f} M weights train on {device}"
+        + (f" and {processes.count} processes" if processes.count > 1 else "")
         + (", one copy serves student and teacher" if pair.shared else "")
         + (f"; going on from step {progress.step:,}" if progress.step else "")
     )
+    if before != processes.count:
+        reporter.note(
+            f"The state is of {before} processes, and {processes.count} go on: batches come in the "
+            "same order; dropout and the last digits of sums will differ."
+        )
     cache = None
     if cached:
         cache = TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
-            planned_inputs(order, examples, steps),
+            planned_inputs(order, examples, steps * settings.batch.accumulate),
             identify_teacher(resolve(settings.teacher), settings.full_hash),
         )
     return Training(
         pair=pair,
         objective=objective,
-        gradients=Step(pair, objective, accelerator, settings.batch, cache),
+        gradients=Step(
+            pair, objective, accelerator, settings.batch, cache, processes, pair.sharded
+        ),
         trained=trained,
         order=order,
         examples=examples,
-        optimizer=accelerator.prepare(optimizer),
+        optimizer=optimizer,
         accelerator=accelerator,
         settings=settings,
         steps=steps,
-        folder=output.state,
+        states=states,
         log=output.log,
-        validate=_validation(pair, data, settings),
-        keep_best=lambda: output.keep_best(pair, settings.train.save_dtype),
+        validate=_validation(pair, data, settings, processes),
+        keep_best=_keep_best(pair, output, settings, processes),
+        drop_worse=output.drop_worse if processes.is_main else lambda step: None,
         progress=progress,
         cache=cache,
+        processes=processes,
     )
+
+
+def _keep_best(
+    pair: Pair, output: TrainingFolder, settings: DistillSettings, processes: Processes
+) -> Callable[[int], None]:
+    def keep(step: int) -> None:
+        student = pair.gather(wanted=processes.is_main)
+
+        def write() -> None:
+            assert student is not None
+            output.keep_best(student, step, settings.train.save_dtype)
+
+        processes.first(write)
+
+    return keep
+
+
+def _finish(
+    training: Training, settings: DistillSettings, output: TrainingFolder, parents: list[Parent]
+) -> None:
+    processes = training.processes
+    student = training.pair.gather(wanted=processes.is_main)
+
+    def write() -> None:
+        assert student is not None
+        output.finish(settings, student, training.pair.cut, training.progress, parents)
+
+    processes.first(write)
 
 
 def _taught(
@@ -196,26 +243,39 @@ def _taught(
         return True
     reporter.note(f"The teacher reads {len(training.cache):,} distinct inputs, once.")
     return training.cache.fill(
-        lambda: load(settings.teacher, settings.device, "float32"), reporter, stop
+        lambda: load(settings.teacher, settings.device, "float32"),
+        reporter,
+        stop,
+        training.processes,
     )
 
 
 def _seen(training: Training, reporter: Reporter, stop: StopRequest) -> bool:
     """Let a frozen vision tower see the images; return False if a signal asked to stop."""
-    images = planned_images(training.order, training.examples, training.steps)
+    steps = training.steps * training.settings.batch.accumulate
+    images = planned_images(training.order, training.examples, steps, training.processes)
     with training.accelerator.autocast():
-        return training.pair.remember(images, reporter, stop)
+        seen = training.pair.remember(images, reporter, stop)
+    return not training.processes.any(not seen)
 
 
 def _student(
-    settings: DistillSettings, data: MbeirFolder, queries: list[Query], output: TrainingFolder
+    settings: DistillSettings,
+    data: MbeirFolder,
+    queries: list[Query],
+    output: TrainingFolder,
+    processes: Processes,
 ) -> Embedder:
     if settings.student != FRESH:
         return load(settings.student, settings.device, "float32")
+
     # The new weights and their tokenizer are written at once, so that a resume finds them.
-    if not output.initial.is_dir():
-        texts = _training_texts(settings, data, queries)
-        output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
+    def build() -> None:
+        if not output.initial.is_dir():
+            texts = _training_texts(settings, data, queries)
+            output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
+
+    processes.first(build)
     return load(output.initial, settings.device, "float32")
 
 
@@ -236,7 +296,7 @@ def _training_texts(
 
 
 def _validation(
-    pair: Pair, data: MbeirFolder, settings: DistillSettings
+    pair: Pair, data: MbeirFolder, settings: DistillSettings, processes: Processes
 ) -> Callable[[], float | None]:
     from puma_cli.evaluation.evaluate import evaluate_embedder
 
@@ -245,14 +305,15 @@ def _validation(
             return None
         with pair.student() as student:
             scores = evaluate_embedder(
-                student,
+                Together(student, processes),
                 data,
                 split="val",
                 tasks=settings.tasks,
                 pools=("local",),
                 limit=settings.train.validation_limit,
             )
-        return float(scores.mean("hit@1", pool="local"))
+        # One says what all go by, should their last digits differ.
+        return processes.gather(float(scores.mean("hit@1", pool="local")))[0]
 
     return validate
 

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
+from puma_cli.distillation.shares import deal
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.processing import Batch
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.models.splitting import select_images
+from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import Reporter
 
 # Images whose features are larger are not remembered: too few would fit to come back to.
@@ -98,15 +100,22 @@ def as_features(rows: Iterable[Tensor]) -> Any:
     return BaseModelOutputWithPooling(pooler_output=found)
 
 
-def planned_images(order: BatchOrder, examples: Examples, steps: int) -> Iterator[Path]:
-    """Yield the distinct images that a training of `steps` shows as they are, in its first epoch.
+def planned_images(
+    order: BatchOrder, examples: Examples, steps: int, processes: Processes = ALONE
+) -> Iterator[Path]:
+    """Yield the distinct images that this process will see as they are, in the first epoch.
 
     What only later epochs bring, at most a batch's worth and other positives, is left out.
+
+    Args:
+        steps: batches of the whole training.
     """
     found: set[Path] = set()
     for step in range(min(steps, order.steps_per_epoch)):
         epoch, indices = order.batch(step)
-        for entry in examples.batch(indices, epoch).inputs:
+        inputs = examples.batch(indices, epoch).inputs
+        for place in deal(inputs, processes.count)[processes.place]:
+            entry = inputs[place]
             if entry.image is not None and entry.view is None and entry.image not in found:
                 found.add(entry.image)
                 yield entry.image

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from puma_cli.distillation.frozen_vision import as_features
+from puma_cli.distillation.random_state import RandomState
 from puma_cli.models.splitting import Part
 
 # Features of images that wait for the second pass in the memory of the CPU: a frozen tower then
 # sees an image once a step, and its file is read once. What is beyond is computed again.
 VISION_BYTES = 4 << 30
-
-RandomState = tuple[Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)

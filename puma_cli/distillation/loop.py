@@ -5,28 +5,31 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
+from puma_cli.distillation.gradients import average_gradients, clip_gradients
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
-from puma_cli.distillation.state import Progress, save_state
+from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Outcome, Prepared, Step
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import NumericError
 from puma_cli.interruption import StopRequest
 from puma_cli.losses import batch_accuracy
 from puma_cli.models.read_ahead import read_ahead
+from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import Reporter
 
 LOG_EVERY = 10
@@ -39,12 +42,14 @@ class Training:
     Args:
         gradients: computes those of a batch.
         trained: the module whose parameters with gradient are trained.
-        folder: where state, best and last weights go.
+        states: where the training's states go.
         log: path of the run's `log.jsonl`.
         validate: returns the student's mean hit@1 [0, 1] on the validation split, or None if
             there is no such split.
-        keep_best: called when a validation was the best so far.
+        keep_best: called with the step when a validation was the best so far.
+        drop_worse: called with the best step when no state needs the weights of another.
         cache: the teacher's embeddings, to be filled before the first step, or None.
+        processes: those that share the training.
     """
 
     pair: Pair
@@ -57,12 +62,15 @@ class Training:
     accelerator: Any
     settings: DistillSettings
     steps: int
-    folder: Path
+    states: StateFolder
     log: Path
     validate: Callable[[], float | None]
-    keep_best: Callable[[], None]
+    keep_best: Callable[[int], None]
+    drop_worse: Callable[[int], None]
     progress: Progress
     cache: TeacherCache | None = None
+    processes: Processes = ALONE
+    _saved_at: float = field(default=0.0, init=False)
 
     def run(self, reporter: Reporter, stop: StopRequest) -> bool:
         """Train to the last step, or until `stop` is set; return whether the end was reached.
@@ -73,43 +81,72 @@ class Training:
             NumericError: the loss is not finite.
         """
         began = time.monotonic() - self.progress.seconds
+        self._saved_at = time.monotonic()
         self.pair.model.train()
-        for step, shown in read_ahead(range(self.progress.step, self.steps), self._prepared):
-            values = self._step(step, shown)
-            done = step + 1
-            self.progress = replace(self.progress, step=done, seconds=time.monotonic() - began)
-            reporter.step(done, self.steps, values)
-            if self._is_logged(done):
-                self._write_log({"step": done, **values, "seconds": self.progress.seconds})
-            if done % self.settings.train.validate_every == 0 or done == self.steps:
-                self._validate(reporter)
-                self._save()
-            if stop and done < self.steps:
-                self._save()
-                return False
+        each = self.settings.batch.accumulate
+        plan = range(self.progress.step * each, self.steps * each)
+        with closing(read_ahead(plan, self._prepared)) as batches:
+            for step in range(self.progress.step, self.steps):
+                values = self._step(step, islice(batches, each))
+                done = step + 1
+                seconds = time.monotonic() - began
+                self.progress = replace(self.progress, step=done, seconds=seconds)
+                reporter.step(done, self.steps, values)
+                if self._is_logged(done):
+                    self._write_log({"step": done, **values, "seconds": seconds})
+                stopping, saving = self._asked(stop)
+                if done % self.settings.train.validate_every == 0 or done == self.steps:
+                    self._validate(reporter)
+                    self._save()
+                elif saving or stopping:
+                    self._save()
+                if stopping and done < self.steps:
+                    return False
         return True
 
-    def _prepared(self, step: int) -> tuple[int, Prepared]:
-        epoch, indices = self.order.batch(step)
-        return step, self.gradients.prepare(self.examples.batch(indices, epoch))
+    def _prepared(self, number: int) -> Prepared:
+        epoch, indices = self.order.batch(number)
+        return self.gradients.prepare(self.examples.batch(indices, epoch))
 
-    def _step(self, step: int, prepared: Prepared) -> dict[str, float]:
+    def _asked(self, stop: StopRequest) -> tuple[bool, bool]:
+        """Tell whether to stop and whether to save, the same in all processes."""
+        train, main = self.settings.train, self.processes.is_main
+        overdue = train.save_minutes is not None and (
+            time.monotonic() - self._saved_at > 60 * train.save_minutes
+        )
+        due = train.save_every is not None and self.progress.step % train.save_every == 0
+        number, stopping, saving = self.processes.most(
+            stop.signal or 0, bool(stop), due or (main and overdue)
+        )
+        stop.signal = number or None
+        return bool(stopping), bool(saving)
+
+    def _step(self, step: int, batches: Iterable[Prepared]) -> dict[str, float]:
         rate = learning_rate(step, self.steps, self.settings.optimizer)
         set_learning_rate(self.optimizer, rate)
-        found = self.gradients.backward(prepared, progress=step / self.steps)
-        _check_finite(found.loss, found.terms, step, "loss")
-        norm = self.accelerator.clip_grad_norm_(
-            self.trained.parameters(), self.settings.optimizer.clip
-        )
-        values = {"loss": found.loss, **found.terms, "gradient_norm": torch.as_tensor(norm)}
+        found = [self._accumulate(step, prepared) for prepared in batches]
+        trained = list(self.trained.parameters())
+        average_gradients(trained, self.processes)
+        norm = clip_gradients(trained, self.settings.optimizer.clip)
+        prepared, last = found[-1]
         # A step along such a gradient would ruin the weights that are saved next.
-        _check_finite(values["gradient_norm"], found.terms, step, "gradient's norm")
-        seen = {name: value.item() for name, value in values.items()} | {"learning_rate": rate}
+        self._check(norm, [batch for batch, _ in found], last.terms, step, "gradient's norm")
+        outcomes = [outcome for _, outcome in found]
+        values = {"loss": _mean([each.loss for each in outcomes])}
+        values |= {name: _mean([each.terms[name] for each in outcomes]) for name in last.terms}
+        seen = values | {"gradient_norm": norm.item(), "learning_rate": rate}
         if self._is_logged(step + 1):
-            seen |= self._watched(prepared, found)
+            seen |= self._watched(prepared, last)
+        self._check_limit(values["loss"], prepared, step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return seen
+
+    def _accumulate(self, step: int, prepared: Prepared) -> tuple[Prepared, Outcome]:
+        share = 1 / self.settings.batch.accumulate
+        found = self.gradients.backward(prepared, step / self.steps, share)
+        self._check(found.loss, [prepared], found.terms, step, "loss")
+        return prepared, found
 
     def _is_logged(self, done: int) -> bool:
         return done == 1 or done % LOG_EVERY == 0 or done == self.steps
@@ -138,7 +175,7 @@ class Training:
         if score is None or score > self.progress.best_score:
             best = self.progress.best_score if score is None else score
             self.progress = replace(self.progress, best_step=step, best_score=best)
-            self.keep_best()
+            self.keep_best(step)
         if score is not None:
             reporter.note(
                 f"step {step}: validation hit@1 {100 * score:.1f} "
@@ -147,18 +184,56 @@ class Training:
             self._write_log({"step": step, "validation_hit@1": score})
 
     def _save(self) -> None:
-        save_state(self.folder, self.trained, self.optimizer, self.progress)
+        self.states.save(self.progress)
+        self.drop_worse(self.progress.best_step)
+        self._saved_at = time.monotonic()
 
     def _write_log(self, values: dict[str, float]) -> None:
+        if not self.processes.is_main:
+            return
         with explained_writes(self.log), self.log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-
-def _check_finite(value: Tensor, terms: dict[str, Tensor], step: int, name: str) -> None:
-    if not math.isfinite(value.item()):
+    def _check(
+        self,
+        value: Tensor,
+        batches: Sequence[Prepared],
+        terms: dict[str, Tensor],
+        step: int,
+        name: str,
+    ) -> None:
+        if math.isfinite(value.item()):
+            return
         values = ", ".join(f"{name} {value.item():g}" for name, value in terms.items())
         raise NumericError(
             f"The {name} is {value.item()} at step {step + 1}.",
-            cause=f"The loss's terms: {values}.",
-            hint="Start again with a lower optimizer.learning_rate, or with --dtype float32.",
+            cause=f"The loss's terms: {values}. {self._note_batch(step, batches)}",
+            hint="Go on from the last state with --resume and --dtype float32, or start again with "
+            "a lower optimizer.learning_rate.",
         )
+
+    def _check_limit(self, loss: float, prepared: Prepared, step: int) -> None:
+        """Refuse a loss that has left all that it began with, before it is stepped along."""
+        first = self.progress.first_loss
+        if first is None:
+            self.progress = replace(self.progress, first_loss=loss)
+        elif abs(loss) > self.settings.train.loss_limit * abs(first):
+            raise NumericError(
+                f"The loss is {loss:g} at step {step + 1}, and was {first:g} at the first.",
+                cause=f"train.loss_limit is {self.settings.train.loss_limit:g} times the first. "
+                f"{self._note_batch(step, [prepared])}",
+                hint="Start again with a lower optimizer.learning_rate, or raise the limit.",
+            )
+
+    def _note_batch(self, step: int, batches: Sequence[Prepared]) -> str:
+        """Write down which examples met in a step that failed, and say where."""
+        path = self.log.with_name("failed_batch.json")
+        names = [batch.batch.names for batch in batches]
+        if self.processes.is_main:
+            with explained_writes(path):
+                path.write_text(json.dumps({"step": step + 1, "inputs": names}), encoding="utf-8")
+        return f"The batch's ids are in {path}."
+
+
+def _mean(values: Sequence[Tensor]) -> float:
+    return sum(value.item() for value in values) / len(values)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from puma_cli.config.settings import OptimizerSettings
+from puma_cli.distillation.gradients import is_sharded
 
 _FIRST_LAYER = re.compile(r"(^|\.)layers\.0\.")
 
@@ -19,27 +20,30 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> AdamW:
 
     Matrices decay, vectors (norms, biases) and temperatures do not.
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             first = _FIRST_LAYER.search(name) and "visual" not in name
             scale = settings.first_layer_scale if first else 1.0
-            groups.setdefault((scale, parameter.ndim >= 2 and "log_value" not in name), []).append(
-                parameter
-            )
+            matrix = parameter.ndim >= 2 and "log_value" not in name
+            # One update takes many tensors of a group at once, all whole or all sharded.
+            key = (scale, matrix, is_sharded(parameter))
+            groups.setdefault(key, []).append(parameter)
     options: list[dict[str, Any]] = [
         {
             "params": parameters,
             "scale": scale,
             "weight_decay": settings.weight_decay if matrix else 0.0,
         }
-        for (scale, matrix), parameters in groups.items()
+        for (scale, matrix, _), parameters in groups.items()
     ]
+    on_gpu = any(p.device.type == "cuda" for group in options for p in group["params"])
     return AdamW(
         options,
         lr=settings.learning_rate,
         betas=(settings.beta1, settings.beta2),
         eps=settings.eps,
+        fused=on_gpu or None,
     )
 
 

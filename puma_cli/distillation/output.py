@@ -26,7 +26,6 @@ from puma_cli.checkpoint.provenance import (
 )
 from puma_cli.config.settings import DistillSettings
 from puma_cli.distillation.card import write_student_card
-from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress
 from puma_cli.errors import ConfigError, OutputError
 from puma_cli.models.embedder import Embedder
@@ -40,6 +39,10 @@ FREE_SETTINGS = (
     "output_dir",
     "full_hash",
     "train.cache_dir",
+    "train.save_every",
+    "train.save_minutes",
+    "train.keep_states",
+    "train.strategy",
 )
 
 
@@ -55,7 +58,6 @@ class TrainingFolder:
         self.root = root
         self.state = root / layout.TRAINING
         self.initial = self.state / "initial"
-        self.best = self.state / "best"
         self.log = root / "log.jsonl"
         self._settings = self.state / "settings.json"
         self._made = False
@@ -106,25 +108,42 @@ class TrainingFolder:
         """Save the untrained model."""
         _replace(self.initial, lambda draft: embedder.save(draft))
 
-    def keep_best(self, pair: Pair, dtype: str) -> None:
-        """Save the student's present weights as the best."""
-        _replace(self.best, lambda draft: pair.export().save(draft, dtype))
+    def best(self, step: int) -> Path:
+        """Return where the weights of a step lie that were the best when it was done."""
+        return self.state / f"best-{step:08d}"
+
+    def keep_best(self, student: Embedder, step: int, dtype: str) -> None:
+        """Save the student's weights as the best; those that a state knows stay beside them."""
+        _replace(self.best(step), lambda draft: student.save(draft, dtype))
+
+    def drop_worse(self, step: int) -> None:
+        """Let go of all best weights but those of `step`."""
+        for folder in self.state.glob("best-*"):
+            if folder != self.best(step):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def finish(
         self,
         settings: DistillSettings,
-        pair: Pair,
+        student: Embedder,
+        kept: Sequence[int] | None,
         progress: Progress,
         parents: Sequence[Parent],
     ) -> None:
-        """Turn the folder into a checkpoint: the best at its root, the latest in `last/`."""
+        """Turn the folder into a checkpoint: the best at its root, the latest in `last/`.
+
+        Args:
+            student: with the latest weights.
+            kept: the teacher's layers that it was cut from.
+        """
+        best = self.best(progress.best_step)
         last = self.root / "last"
-        _replace(last, lambda draft: pair.export().save(draft, settings.train.save_dtype))
+        _replace(last, lambda draft: student.save(draft, settings.train.save_dtype))
         provenance = describe(
             "distill",
             settings,
             parents,
-            kept_layers=pair.cut,
+            kept_layers=None if kept is None else list(kept),
             results={
                 "progress": asdict(progress),
                 "validation_hit@1": progress.best_score if progress.best_score >= 0 else None,
@@ -133,14 +152,14 @@ class TrainingFolder:
         steps = {last: progress.step}
         # An earlier end may have been cut off while the best moved; its card moves first.
         if not (self.root / layout.CARD).exists():
-            steps[self.best] = progress.best_step
+            steps[best] = progress.best_step
         for folder, step in steps.items():
             write_provenance(folder, provenance)
             write_student_card(folder, settings, provenance, step)
-        names = sorted(path.name for path in self.best.iterdir())
+        names = sorted(path.name for path in best.iterdir())
         # config.json makes a folder a checkpoint, so it comes last.
         for name in sorted(names, key=lambda name: (name == layout.CONFIG, name != layout.CARD)):
-            (self.best / name).replace(self.root / name)
+            (best / name).replace(self.root / name)
         # Away under its own name at once: half a training folder would look like one to resume.
         gone = self.root / f".{self.state.name}.done"
         self.state.rename(gone)

@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from puma_cli.config.settings import LoraSettings, TrainSettings
 from puma_cli.distillation.frozen_vision import FrozenVision
+from puma_cli.distillation.gradients import whole_tensor
+from puma_cli.distillation.sharding import shard
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
+from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -67,6 +70,7 @@ class Pair:
             )
         self.kept = list(kept) if self.shared and kept else list(range(self.embedder.depth))
         self._same_vision = self.shared
+        self.sharded = False
         _freeze(self.embedder, lora, train)
         frozen = train.freeze_vision or lora.rank > 0
         self._remembered = FrozenVision(self.embedder) if frozen else None
@@ -137,44 +141,63 @@ class Pair:
                 if self.shared:
                     self.teacher.model.train()
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the student network's weights under stock names, adapters merged in."""
-        with self.student() as student:
-            return merged_state(student.model)
+    def trained(self) -> list[nn.Parameter]:
+        """Return the parameters that are trained."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def shard(self, processes: Processes, device: torch.device) -> None:
+        """Leave of the decoder's weights a part on each process."""
+        shard(self.embedder, processes, device)
+        self.sharded = True
 
     def export(self) -> Embedder:
         """Return a separate embedder with the student's merged weights, on the CPU."""
+        embedder = self.gather(wanted=True)
+        assert embedder is not None
+        return embedder
+
+    def gather(self, wanted: bool) -> Embedder | None:
+        """Return what `export` does where it is wanted; of a sharded network, all must ask."""
+        if not wanted and not self.sharded:
+            return None
+        state = {}
+        with self.student() as student:
+            for name, value in merged_state(student.model):
+                if wanted:
+                    state[name] = value.cpu()
+        return self._separate(state) if wanted else None
+
+    def _separate(self, state: dict[str, Tensor]) -> Embedder:
         from accelerate import init_empty_weights
 
         # Weights come from the state; buffers that are not in it are computed as ever.
         with init_empty_weights(include_buffers=False):
             model = type(self.embedder.model)(self.config)
-        state = {name: value.detach().cpu() for name, value in self.state().items()}
         model.load_state_dict(state, strict=True, assign=True)
         source = self.embedder
         head = None if source.head is None else copy.deepcopy(source.head).cpu()
         return Embedder(model, source.tokenizer, source.image_processor, source.settings, head=head)
 
 
-def merged_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the state of `model` under stock names, each adapter's product added to its base.
+@torch.no_grad()
+def merged_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the weights of `model` by stock name, each adapter's product added to its base.
 
     Nothing is changed in place, so that training goes on from exactly the same numbers.
     """
-    deltas = {
-        name: module.get_delta_weight("default")
+    adapted = {
+        f"{name}.weight": module
         for name, module in model.named_modules()
         if hasattr(module, "get_delta_weight")
     }
-    state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if "lora_" in name:
             continue
         stock = name.replace(".base_layer.", ".")
-        owner, _, leaf = stock.rpartition(".")
-        is_merged = leaf == "weight" and owner in deltas
-        state[stock] = value + deltas[owner].to(value.dtype) if is_merged else value
-    return state
+        if stock in adapted:
+            delta: Any = adapted[stock]
+            value = value + delta.get_delta_weight("default").to(value.dtype)
+        yield stock, whole_tensor(value.detach())
 
 
 @torch.no_grad()

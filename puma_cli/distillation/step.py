@@ -1,4 +1,8 @@
-"""One step's loss and gradients: of the whole batch at once, or chunk by chunk.
+"""One step's loss and gradients, on one process or many, at once or chunk by chunk.
+
+In every case the loss is that of the whole batch. Each process embeds its share of the inputs; all
+embeddings come together, every process computes the loss of all and takes from its gradient the
+rows of its own share further. No gradient crosses between processes but that of the parameters.
 
 Chunk by chunk is the gradient cache (arXiv 2101.06983): every chunk is embedded without a graph;
 the loss of all embeddings gives the gradient of each; every chunk is embedded again, with its graph
@@ -10,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,12 +24,19 @@ from puma_cli.config.settings import BatchSettings
 from puma_cli.data.examples import ContrastiveBatch
 from puma_cli.distillation.chunks import plan_chunks
 from puma_cli.distillation.kept_chunks import VISION_BYTES, Kept
-from puma_cli.distillation.objective import Embeddings, Labels, Objective
+from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.random_state import random_state, replayed
+from puma_cli.distillation.shares import deal
 from puma_cli.distillation.teacher_cache import TeacherCache
+from puma_cli.losses import Labels
+from puma_cli.models.inputs import Input
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.models.splitting import Part, in_order, split_by_length
+from puma_cli.processes import ALONE, Processes
+
+# What a process embeds, for nothing, while others embed more than it has.
+IDLE = Input(text="-")
 
 
 @dataclass(frozen=True)
@@ -33,11 +45,15 @@ class Prepared:
 
     Args:
         batch: the examples.
-        parts: the tensors of all inputs, for a batch that is computed at once.
-        chunks: places of each chunk's inputs, for one that is not.
+        shares: places of the inputs that each process embeds.
+        inputs: those of this process (N).
+        parts: the tensors of its inputs, for a batch that is computed at once.
+        chunks: places among its inputs of each chunk's, for one that is not.
     """
 
     batch: ContrastiveBatch
+    shares: list[list[int]]
+    inputs: list[Input]
     parts: Sequence[Part] = ()
     chunks: Sequence[Sequence[int]] = ()
 
@@ -63,8 +79,11 @@ class Step:
     """Computes the gradients of batches; the optimizer is the loop's.
 
     Args:
-        cache: the teacher's embeddings, or None to ask the teacher at every step.
         settings: how batches are divided.
+        cache: the teacher's embeddings, or None to ask the teacher at every step.
+        processes: those that share each batch.
+        sharded: whether the weights lie in parts on the processes, which then must make equally
+            many passes through the network.
     """
 
     def __init__(
@@ -74,9 +93,12 @@ class Step:
         accelerator: Any,
         settings: BatchSettings,
         cache: TeacherCache | None = None,
+        processes: Processes = ALONE,
+        sharded: bool = False,
     ) -> None:
         self._pair, self._objective, self._accelerator = pair, objective, accelerator
         self._settings, self._cache = settings, cache
+        self._processes, self._sharded = processes, sharded
         self._asks_teacher = objective.needs_teacher and cache is None
 
     def prepare(self, batch: ContrastiveBatch) -> Prepared:
@@ -86,74 +108,123 @@ class Step:
             DataError: an image is missing or cannot be decoded.
         """
         embedder, settings = self._pair.embedder, self._settings
+        shares = deal(batch.inputs, self._processes.count)
+        inputs = [batch.inputs[place] for place in shares[self._processes.place]]
+        if not inputs:
+            return Prepared(batch, shares, inputs)
         if settings.chunk_tokens is not None or settings.chunk_pixels is not None:
-            sizes = embedder.processor.sizes(batch.inputs)
+            sizes = embedder.processor.sizes(inputs)
             chunks = plan_chunks(sizes, settings.chunk_tokens, settings.chunk_pixels)
             if len(chunks) > 1:
-                return Prepared(batch, chunks=chunks)
+                return Prepared(batch, shares, inputs, chunks=chunks)
         # Texts of one batch differ in length: apart, they are computed without the padding.
-        return Prepared(batch, split_by_length(embedder.collate(batch.inputs)))
+        return Prepared(batch, shares, inputs, split_by_length(embedder.collate(inputs)))
 
-    def backward(self, prepared: Prepared, progress: float) -> Outcome:
-        """Add the gradients of the batch's loss to the trained parameters.
+    def backward(self, prepared: Prepared, progress: float, weight: float = 1.0) -> Outcome:
+        """Add this process's part of the gradients of the batch's loss to the trained parameters.
+
+        The mean of these parts over all processes is the gradient of the loss: see
+        `average_gradients`.
 
         Args:
             progress: share of the training that is done [0, 1].
+            weight: factor on the loss.
         """
-        batch = prepared.batch
-        device = self._pair.embedder.device
-        labels = Labels(
-            batch.target, batch.excluded, batch.query_modality, batch.candidate_modality
-        ).to(device)
-        if prepared.chunks:
-            return self._by_chunks(prepared, labels, progress)
-        student, teacher = self._embed(prepared.parts)
-        return self._lose(student, teacher, batch, labels, progress)
+        passes = len(prepared.chunks or prepared.parts)
+        chunked, most = int(bool(prepared.chunks)), passes
+        if self._sharded:
+            chunked, most = self._processes.most(chunked, passes)
+        parts = self._read(prepared, prepared.chunks) if prepared.chunks else iter(prepared.parts)
+        parts = chain(parts, self._idle(len(prepared.inputs), most - passes))
+        backward = self._by_chunks if chunked else self._at_once
+        return backward(parts, prepared, progress, weight)
 
-    def _by_chunks(self, prepared: Prepared, labels: Labels, progress: float) -> Outcome:
-        batch, device = prepared.batch, self._pair.embedder.device
+    def _at_once(
+        self, parts: Iterable[Part], prepared: Prepared, progress: float, weight: float
+    ) -> Outcome:
+        ours, theirs = self._embed(parts)
+        outcome, gradient = self._lose(ours.detach(), theirs, prepared, progress, weight)
+        if ours.requires_grad:
+            ours.backward(gradient.to(ours.dtype))
+        return outcome
+
+    def _by_chunks(
+        self, parts: Iterable[Part], prepared: Prepared, progress: float, weight: float
+    ) -> Outcome:
+        device = self._pair.embedder.device
         kept = Kept(VISION_BYTES if self._pair.vision_is_frozen else 0, device)
         with torch.no_grad():
-            embedded, teacher = self._embed(self._read(batch, prepared.chunks), kept)
-        student = embedded.requires_grad_()
-        outcome = self._lose(student, teacher, batch, labels, progress)
-        assert student.grad is not None
-        for part, state, vision in kept.again(lambda chunks: self._read(batch, chunks)):
+            ours, theirs = self._embed(parts, kept)
+        outcome, gradient = self._lose(ours, theirs, prepared, progress, weight)
+        for part, state, vision in kept.again(lambda chunks: self._read(prepared, chunks)):
             with replayed(state, device), self._accelerator.autocast():
                 again, _, _ = self._embed_part(part, vision, with_teacher=False)
-            again.backward(student.grad[part.rows.to(device)].to(again.dtype))
+            again.backward(gradient[part.rows.to(device)].to(again.dtype))
         return outcome
 
     def _lose(
         self,
-        student: Tensor,
-        teacher: Tensor | None,
-        batch: ContrastiveBatch,
-        labels: Labels,
+        ours: Tensor,
+        theirs: Tensor | None,
+        prepared: Prepared,
         progress: float,
-    ) -> Outcome:
-        """Compute the loss of all embeddings (B + C, D) and its gradients up to the student's."""
-        loss, terms = self._objective(
-            _sides(student, batch), self._taught(teacher, batch), labels, progress
-        )
-        self._accelerator.backward(loss)
-        bare = {name: value.detach() for name, value in terms.items()}
-        return Outcome(loss.detach(), bare, _sides(student.detach(), batch), labels)
+        weight: float,
+    ) -> tuple[Outcome, Tensor]:
+        """Compute the batch's loss, and its gradient at the embeddings of this process (N', D).
 
-    def _read(self, batch: ContrastiveBatch, chunks: Sequence[Sequence[int]]) -> Iterator[Part]:
+        Args:
+            ours: the student's embeddings of this process's inputs (N, D), and of idle ones.
+            theirs: the teacher's, or None.
+        """
+        batch, device = prepared.batch, self._pair.embedder.device
+        labels = batch.labels.to(device)
+        student = self._together(ours, prepared).requires_grad_()
+        if self._cache is not None:
+            theirs = self._cache.vectors(batch.inputs).to(device)
+        elif theirs is not None:
+            theirs = self._together(theirs, prepared)
+        taught = None if theirs is None else _sides(theirs, batch)
+        with torch.enable_grad():
+            loss, terms = self._objective(_sides(student, batch), taught, labels, progress)
+        (weight * loss).backward()
+        assert student.grad is not None
+        own = torch.tensor(prepared.shares[self._processes.place], device=device)
+        gradient = torch.zeros(ours.shape, dtype=student.dtype, device=device)
+        # The mean over all processes is taken of what only one of them has.
+        gradient[: len(own)] = self._processes.count * student.grad[own]
+        bare = {name: value.detach() for name, value in terms.items()}
+        return Outcome(loss.detach(), bare, _sides(student.detach(), batch), labels), gradient
+
+    def _together(self, rows: Tensor, prepared: Prepared) -> Tensor:
+        """Return the embeddings of all processes in the order of the batch (B + C, D)."""
+        counts = [len(share) for share in prepared.shares]
+        own = rows[: len(prepared.inputs)].to(torch.promote_types(rows.dtype, torch.float32))
+        found = torch.cat(self._processes.gather_rows(own, counts))
+        places = [place for share in prepared.shares for place in share]
+        return found[torch.argsort(torch.tensor(places, device=found.device))]
+
+    def _read(self, prepared: Prepared, chunks: Sequence[Sequence[int]]) -> Iterator[Part]:
         """Yield the chunks' tensors, the next one read while the present one is computed."""
-        inputs, collate = batch.inputs, self._pair.embedder.collate
+        inputs, collate = prepared.inputs, self._pair.embedder.collate
 
         def read(places: Sequence[int]) -> Part:
             return Part(torch.tensor(places), collate([inputs[place] for place in places]))
 
         return read_ahead(chunks, read)
 
+    def _idle(self, begin: int, count: int) -> list[Part]:
+        """Return parts that keep step with other processes and have no share in the loss."""
+        if not count:
+            return []
+        batch = self._pair.embedder.collate([IDLE])
+        return [Part(torch.tensor([begin + number]), batch) for number in range(count)]
+
     def _embed(
         self, parts: Iterable[Part], kept: Kept | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the student's and the teacher's embeddings of all inputs (B + C, D)."""
-        device = self._pair.embedder.device
+        """Return the student's and the teacher's embeddings of this process's inputs (N, D)."""
+        pair = self._pair
+        device = pair.embedder.device
         rows, ours, theirs = [], [], []
         for part in parts:
             state = random_state(device) if kept is not None else None
@@ -165,6 +236,9 @@ class Step:
             ours.append(learned)
             if taught is not None:
                 theirs.append(taught)
+        if not rows:
+            taught = pair.teacher.no_embeddings() if pair.teacher and self._asks_teacher else None
+            return pair.embedder.no_embeddings(), taught
         return in_order(rows, ours), in_order(rows, theirs) if theirs else None
 
     def _embed_part(
@@ -174,11 +248,6 @@ class Step:
         if vision is None:
             vision = self._pair.see(batch)
         return *self._pair.embed(batch, vision, with_teacher), vision
-
-    def _taught(self, teacher: Tensor | None, batch: ContrastiveBatch) -> Embeddings | None:
-        if self._cache is not None:
-            teacher = self._cache.vectors(batch.inputs).to(self._pair.embedder.device)
-        return None if teacher is None else _sides(teacher, batch)
 
 
 def _sides(embeddings: Tensor, batch: ContrastiveBatch) -> Embeddings:

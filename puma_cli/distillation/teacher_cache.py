@@ -26,6 +26,7 @@ from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
+from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import Reporter
 
 # Inputs in a file: at a dimension of 3,584 it has 59 MB, and a stop loses one at most.
@@ -63,12 +64,19 @@ class TeacherCache:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def fill(self, load: Callable[[], Embedder], reporter: Reporter, stop: StopRequest) -> bool:
+    def fill(
+        self,
+        load: Callable[[], Embedder],
+        reporter: Reporter,
+        stop: StopRequest,
+        processes: Processes = ALONE,
+    ) -> bool:
         """Compute what no file holds yet; return whether everything is there.
 
         Args:
             load: opens the teacher; it is not called if nothing is missing.
             stop: asked for before each file.
+            processes: those that share the files; each gets all.
 
         Raises:
             DataError: an input cannot be read.
@@ -76,22 +84,38 @@ class TeacherCache:
             OutputError: the disk is full or refuses.
         """
         wanted = {key: entry for entry, key in self._keys.items()}
-        for file in sorted(self._folder.glob("*.safetensors")):
+        # Files of other trainings may appear at any time: all processes go by what one has seen.
+        for file in processes.first(lambda: sorted(self._folder.glob("*.safetensors"))):
             self._take(file, wanted)
         missing = [entry for key, entry in wanted.items() if key not in self._places]
-        if missing:
-            teacher = load()
-            seen = FrozenVision(teacher)
-            images = (e.image for e in missing if e.image is not None and e.view is None)
-            if not seen.fill(dict.fromkeys(images), reporter, stop):
-                return False
-            starts = range(0, len(missing), ROWS)
-            with evaluation_mode(teacher.model), out_of_memory_explained(BATCH):
-                for start in reporter.track(starts, "teacher", total=len(starts)):
-                    if stop:
-                        return False
-                    rows = missing[start : start + ROWS]
-                    self._take(self._write(rows, _compute(teacher, seen, rows)), wanted)
+        files = [missing[start : start + ROWS] for start in range(0, len(missing), ROWS)]
+        whole = self._compute_all(processes.share(files), load, reporter, stop)
+        if processes.any(not whole):
+            return False
+        for rows in files:
+            self._take(self._path(rows), wanted)
+        return True
+
+    def _compute_all(
+        self,
+        files: Sequence[Sequence[Input]],
+        load: Callable[[], Embedder],
+        reporter: Reporter,
+        stop: StopRequest,
+    ) -> bool:
+        """Write some files; return False if a stop was asked for meanwhile."""
+        if not files:
+            return True
+        teacher = load()
+        seen = FrozenVision(teacher)
+        images = (e.image for rows in files for e in rows if e.image is not None and e.view is None)
+        if not seen.fill(dict.fromkeys(images), reporter, stop):
+            return False
+        with evaluation_mode(teacher.model), out_of_memory_explained(BATCH):
+            for rows in reporter.track(files, "teacher", total=len(files)):
+                if stop:
+                    return False
+                self._write(rows, _compute(teacher, seen, rows))
         return True
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
@@ -99,10 +123,16 @@ class TeacherCache:
         places = [self._places[self._keys[entry]] for entry in inputs]
         return torch.stack([self._parts[number][row] for number, row in places])
 
-    def _write(self, rows: Sequence[Input], vectors: Tensor) -> Path:
-        keys = b"".join(self._keys[entry] for entry in rows)
+    def _path(self, rows: Sequence[Input]) -> Path:
         # Named by what it holds, so that trainings may fill one folder at the same time.
-        path = self._folder / f"{hashlib.sha256(keys).hexdigest()[: 2 * _KEY]}.safetensors"
+        name = hashlib.sha256(self._joined_keys(rows)).hexdigest()[: 2 * _KEY]
+        return self._folder / f"{name}.safetensors"
+
+    def _joined_keys(self, rows: Sequence[Input]) -> bytes:
+        return b"".join(self._keys[entry] for entry in rows)
+
+    def _write(self, rows: Sequence[Input], vectors: Tensor) -> None:
+        keys, path = self._joined_keys(rows), self._path(rows)
         draft = path.with_suffix(f".{secrets.token_hex(4)}.partial")
         table = torch.frombuffer(bytearray(keys), dtype=torch.uint8).view(len(rows), _KEY)
         with explained_writes(self._folder):
@@ -112,7 +142,6 @@ class TeacherCache:
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
-        return path
 
     def _take(self, path: Path, wanted: Container[bytes]) -> None:
         """Note the rows of a file that the training needs; they are mapped rather than read."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from puma_cli.errors import DeviceError
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.processes import Processes
 from puma_cli.progress import SILENT, Reporter
 
 
@@ -36,6 +39,34 @@ class Encoder(Protocol):
     ) -> Tensor:
         """Return L2-normalised embeddings in the order of `inputs`, fp32 on the CPU (N, D)."""
         ...
+
+
+@dataclass(frozen=True)
+class Together:
+    """An embedder whose inputs several processes share; each gets all embeddings."""
+
+    embedder: Embedder
+    processes: Processes
+
+    @property
+    def model(self) -> Any:
+        """The torch module behind it."""
+        return self.embedder.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.embedder.device
+
+    def encode(
+        self,
+        inputs: Sequence[Input],
+        batch_size: int = 128,
+        reporter: Reporter = SILENT,
+        label: str = "encode",
+    ) -> Tensor:
+        """Return L2-normalised embeddings in the order of `inputs`, fp32 on the CPU (N, D)."""
+        return self.embedder.encode(inputs, batch_size, reporter, label, self.processes)
 
 
 def encode_groups(

@@ -14,7 +14,7 @@ class Labels:
 
     Args:
         target: column of each query's positive (B,).
-        excluded: True where a candidate is neither the query's positive nor a negative of it (B, C).
+        excluded: True where a candidate is neither a query's positive nor its negative (B, C).
         query_modality: code of each query's modality (B,).
         candidate_modality: code of each candidate's modality (C,).
     """

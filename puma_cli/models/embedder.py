@@ -83,6 +83,12 @@ class Embedder:
         """Where the weights are."""
         return torch.device(self.decoder.norm.weight.device)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the weights."""
+        found: torch.dtype = self.decoder.norm.weight.dtype
+        return found
+
     def collate(self, inputs: Sequence[Input]) -> Batch:
         """Turn inputs into a batch on the CPU."""
         return self.processor.collate(inputs)
@@ -99,6 +105,10 @@ class Embedder:
     def embed(self, batch: Batch, vision: Any = None) -> Tensor:
         """Return un-normalised embeddings (B, D): the post-norm states, through the head if any."""
         return self.apply_head(self.post_norm_states(batch, vision))
+
+    def no_embeddings(self) -> Tensor:
+        """Return the embeddings of nothing (0, D)."""
+        return torch.empty(0, self.dimension, dtype=self.dtype, device=self.device)
 
     def apply_head(self, states: Tensor) -> Tensor:
         """Map post-norm states (..., D) to embeddings; without a head they are the same."""
@@ -169,12 +179,23 @@ class Embedder:
         batch_size: int = 128,
         reporter: Reporter = SILENT,
         label: str = "encode",
+        processes: Processes = ALONE,
     ) -> Tensor:
-        """Return the L2-normalised embeddings of `inputs`, in order, fp32 on the CPU (N, D)."""
-        out = torch.empty(len(inputs), self.dimension)
+        """Return the L2-normalised embeddings of `inputs`, in order, fp32 on the CPU (N, D).
+
+        Of several processes, each embeds its share of them, and gets all.
+        """
+        out = torch.zeros(len(inputs), self.dimension)
+        done = 0
         with evaluation_mode(self.model):
-            for chosen, batch in self.batches(inputs, batch_size, reporter, label):
+            for chosen, batch in self.batches(inputs, batch_size, reporter, label, processes):
                 out[chosen] = normalize(self.embed(batch).float(), dim=-1).cpu()
+                done += 1
+            # Weights in parts on the processes come together only if all make every pass.
+            for _ in range(processes.most(done)[0] - done):
+                self.embed(self.collate(inputs[:1]).to(self.device))
+        # Every row is 0 but in one process.
+        processes.total(out)
         return out
 
     def batches(
@@ -303,9 +324,10 @@ def plan_batches(inputs: Sequence[Input], batch_size: int) -> list[list[int]]:
 
     Inputs of like length and kind side by side waste the least padding.
     """
-    order = sorted(range(len(inputs)), key=lambda index: _cost(inputs[index]))
+    order = sorted(range(len(inputs)), key=lambda index: expected_cost(inputs[index]))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def _cost(entry: Input) -> tuple[bool, int]:
+def expected_cost(entry: Input) -> tuple[bool, int]:
+    """Return what orders inputs by what they cost to embed, as far as one sees without reading."""
     return entry.image is not None, len(entry.text or "") + len(entry.instruction or "")

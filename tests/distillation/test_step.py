@@ -127,7 +127,7 @@ def test_with_dropout_the_second_pass_draws_what_the_first_drew(
     step = Step(pair, Objective(LOSS), Accelerator(cpu=True), CHUNKS)
     prepared = step.prepare(batch)
     torch.manual_seed(7)
-    student, teacher = step._embed(step._read(batch, prepared.chunks))
+    student, teacher = step._embed(step._read(prepared, prepared.chunks))
     assert teacher is not None
     assert torch.equal(torch.get_rng_state(), after)
     queries = len(batch.queries)

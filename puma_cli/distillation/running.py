@@ -1,0 +1,47 @@
+"""How a training computes: number formats, and what trades memory or start-up for speed."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from puma_cli.config.settings import DistillSettings, TrainSettings
+from puma_cli.distillation.checks import is_mixed
+from puma_cli.distillation.pair import Pair
+from puma_cli.errors import ConfigError
+
+
+def start(settings: DistillSettings, device: torch.device) -> Any:
+    """Return the accelerator of a training.
+
+    Raises:
+        ConfigError: the number format cannot be trained in, or the launcher asks for a strategy
+            that is not its own to choose.
+    """
+    from accelerate import Accelerator
+
+    for name, value in (("FSDP", "fsdp2"), ("DEEPSPEED", None)):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() in ("true", "1"):
+            raise ConfigError(
+                f"accelerate was configured for {name}.",
+                cause="What processes hold is a setting of the training, as it decides what fits.",
+                hint=f"Launch without it, and set train.strategy={value or 'fsdp2'}.",
+            )
+    if settings.train.deterministic and device.type == "cuda":
+        # cuBLAS reads it when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    mixed = is_mixed(settings.dtype, device.type)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no")
+
+
+def speed_up(pair: Pair, train: TrainSettings) -> None:
+    """Set up what trades memory for time, and a slow start for fast steps."""
+    if train.checkpoint_activations:
+        pair.embedder.model.gradient_checkpointing_enable({"use_reentrant": False})
+    if train.compile:
+        for layer in pair.embedder.decoder.layers:
+            # Batches differ in length: one program for all of them.
+            layer.compile(dynamic=True)
