@@ -57,6 +57,9 @@ class ProcessError(PumaError):
         told: whether the other one tells the user why itself.
     """
 
+    # So that whoever started them sees which one went first.
+    exit_code = 3
+
     def __init__(self, problem: str, *, cause: str = "", hint: str = "", told: bool = False):
         super().__init__(problem, cause=cause, hint=hint)
         self.told = told

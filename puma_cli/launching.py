@@ -95,28 +95,29 @@ def _start(words: Sequence[str], place: int, count: int, port: int) -> _Child:
 
 
 def _watch(children: Sequence[_Child]) -> _Child | None:
-    """Wait for all to end; return the first that failed, after whose end the others get no rest."""
-    first: _Child | None = None
-    failed_at = 0.0
+    """Wait for all to end; return the one that failed by itself, or None."""
+    failed: list[_Child] = []
+    failed_at: float | None = None
     while any(child.process.poll() is None for child in children):
-        if first is None:
-            first = _failed(children)
+        late = 0.0 if failed_at is None else time.monotonic() - failed_at
+        if late <= PATIENCE:
+            failed = [child for child in children if child.process.returncode]
+        if failed and failed_at is None:
             failed_at = time.monotonic()
-        if first is not None:
-            late = time.monotonic() - failed_at
-            for child in children:
-                if late > 2 * PATIENCE:
-                    child.process.kill()
-                elif late > PATIENCE:
-                    child.process.terminate()
+        for child in children:
+            if late > 2 * PATIENCE:
+                child.process.kill()
+            elif late > PATIENCE:
+                child.process.terminate()
         time.sleep(_PAUSE)
-    return first or _failed(children)
+    failed = failed or [child for child in children if child.process.returncode]
+    return min(failed, key=_guilt, default=None)
 
 
-def _failed(children: Sequence[_Child]) -> _Child | None:
-    failed = [child for child in children if child.process.poll()]
-    # One that a signal has ended takes others down with it, and says nothing itself.
-    return min(failed, key=lambda child: (child.process.returncode >= 0, child.place), default=None)
+def _guilt(child: _Child) -> tuple[bool, bool, int]:
+    """Order failed children: one that a signal ended takes others down, and they say so."""
+    code = child.process.returncode
+    return code >= 0, code == ProcessError.exit_code, child.place
 
 
 @contextmanager

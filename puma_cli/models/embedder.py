@@ -186,13 +186,14 @@ class Embedder:
         Of several processes, each embeds its share of them, and gets all.
         """
         out = torch.zeros(len(inputs), self.dimension)
-        done = 0
+        passes = 0
         with evaluation_mode(self.model):
             for chosen, batch in self.batches(inputs, batch_size, reporter, label, processes):
                 out[chosen] = normalize(self.embed(batch).float(), dim=-1).cpu()
-                done += 1
+                passes += 1
             # Weights in parts on the processes come together only if all make every pass.
-            for _ in range(processes.most(done)[0] - done):
+            batches = -(-len(inputs) // batch_size)
+            for _ in range(-(-batches // processes.count) - passes):
                 self.embed(self.collate(inputs[:1]).to(self.device))
         # Every row is 0 but in one process.
         processes.total(out)
