@@ -96,21 +96,18 @@ def _start(words: Sequence[str], place: int, count: int, port: int) -> _Child:
 
 def _watch(children: Sequence[_Child]) -> _Child | None:
     """Wait for all to end; return the one that failed by itself, or None."""
-    failed: list[_Child] = []
     failed_at: float | None = None
-    while any(child.process.poll() is None for child in children):
-        late = 0.0 if failed_at is None else time.monotonic() - failed_at
-        if late <= PATIENCE:
-            failed = [child for child in children if child.process.returncode]
-        if failed and failed_at is None:
+    stopped: set[int] = set()
+    while running := [child for child in children if child.process.poll() is None]:
+        if failed_at is None and any(child.process.returncode for child in children):
             failed_at = time.monotonic()
-        for child in children:
-            if late > 2 * PATIENCE:
-                child.process.kill()
-            elif late > PATIENCE:
-                child.process.terminate()
+        late = 0.0 if failed_at is None else time.monotonic() - failed_at
+        if late > PATIENCE:
+            stopped |= {child.place for child in running}
+            for child in running:
+                child.process.kill() if late > 2 * PATIENCE else child.process.terminate()
         time.sleep(_PAUSE)
-    failed = failed or [child for child in children if child.process.returncode]
+    failed = [c for c in children if c.process.returncode and c.place not in stopped]
     return min(failed, key=_guilt, default=None)
 
 
