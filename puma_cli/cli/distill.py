@@ -116,9 +116,11 @@ def distill(
 
 def _paper_loss(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """With a teacher and no word on how to learn from it, take the paper's weights."""
+    from puma_cli.config.settings import DISTILLING
+
     if given.get("teacher", "none") == "none":
         return {}
-    if {"mse", "cosine", "similarity"} & given.get("loss", {}).keys():
+    if set(DISTILLING) & given.get("loss", {}).keys():
         return {}
     return {"loss.contrastive_weight": 0.9, "loss.mse": 0.1 * 0.05}
 

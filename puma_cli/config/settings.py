@@ -7,6 +7,8 @@ from pathlib import Path
 
 FRESH = "fresh"
 NO_TEACHER = "none"
+# The weights of `LossSettings` that compare a student with its teacher.
+DISTILLING = ("mse", "cosine", "similarity", "gram", "bank", "hints")
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,14 @@ class LossSettings:
             distributions over the batch's candidates (>= 0).
         gram: weight of the squared difference between the teacher's and the student's cosines
             among queries and among candidates (>= 0).
+        bank: weight of the KL divergence between the teacher's and the student's distributions
+            over `bank_size` of the teacher's cached embeddings, drawn anew each step (>= 0).
+        hints: weight of E||norm(h_t[j]) - norm(h_s[i])||^2 / D at inner depths i of the student and
+            j = i * L / k of the teacher (>= 0).
+        hint_depths: those depths i (1 to k - 1); by default all.
+        projection: a linear map from the student's embeddings to the teacher's, in front of `mse`,
+            `cosine` and `bank`: `none`; `ridge`, fitted once before the first step; or `learned`,
+            which starts there and trains on. It is not part of the student.
     """
 
     contrastive: str = "info_nce"
@@ -201,6 +211,11 @@ class LossSettings:
     cosine: float = 0.0
     similarity: float = 0.0
     gram: float = 0.0
+    bank: float = 0.0
+    bank_size: int = 1024
+    hints: float = 0.0
+    hint_depths: tuple[int, ...] = ()
+    projection: str = "none"
     temperatures: tuple[float, ...] = ()
     learn_temperature: bool = False
     dimensions: tuple[int, ...] = ()
@@ -209,8 +224,8 @@ class LossSettings:
     @property
     def needs_teacher(self) -> bool:
         """Whether a term or a mask asks the teacher."""
-        terms = (self.mse, self.cosine, self.similarity, self.gram)
-        return any(terms) or self.false_negative_margin is not None
+        terms = any(getattr(self, name) for name in DISTILLING)
+        return terms or self.false_negative_margin is not None
 
 
 @dataclass(frozen=True)

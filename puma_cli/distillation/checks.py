@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from puma_cli.config.settings import NO_TEACHER, DistillSettings
+from collections.abc import Sequence
+
+from puma_cli.config.settings import DISTILLING, NO_TEACHER, DistillSettings
 from puma_cli.distillation.pair import Pair
 from puma_cli.errors import ConfigError
+
+# Terms that compare a student's embeddings with a teacher's, entry by entry.
+PROJECTED = ("mse", "cosine", "bank")
 
 
 def check_training(settings: DistillSettings) -> None:
@@ -16,13 +21,13 @@ def check_training(settings: DistillSettings) -> None:
     if settings.loss.needs_teacher and settings.teacher == NO_TEACHER:
         raise ConfigError(
             "The loss compares with a teacher, but the teacher is 'none'.",
-            hint="Give --teacher MODEL, or set what compares with it to 0: "
-            "loss.mse, loss.cosine, loss.similarity, loss.gram, loss.false_negative_margin.",
+            hint="Give --teacher MODEL, or leave out what compares with it: "
+            f"{_named(DISTILLING)}, loss.false_negative_margin.",
         )
     if settings.teacher != NO_TEACHER and not settings.loss.needs_teacher:
         raise ConfigError(
             f"The teacher {settings.teacher!r} has no part in the loss.",
-            cause="The weights loss.mse, loss.cosine, loss.similarity and loss.gram are 0.",
+            cause=f"The weights {_named(DISTILLING)} are 0.",
             hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
         )
     if settings.train.cache_teacher and settings.batch.augment:
@@ -30,6 +35,18 @@ def check_training(settings: DistillSettings) -> None:
             "train.cache_teacher and batch.augment are both set.",
             cause="No random view is seen twice, so there is nothing to keep.",
             hint="Leave one of the two out.",
+        )
+    if settings.loss.bank and not settings.train.cache_teacher:
+        raise ConfigError(
+            "loss.bank is set, but no embeddings of the teacher are kept.",
+            hint="Set train.cache_teacher=true too.",
+        )
+    if settings.loss.projection != "none" and not any(
+        getattr(settings.loss, name) for name in PROJECTED
+    ):
+        raise ConfigError(
+            f"loss.projection is {settings.loss.projection}, but nothing is projected.",
+            cause=f"It comes before {_named(PROJECTED)}, and they are 0.",
         )
     if settings.train.cache_dir and not settings.train.cache_teacher:
         raise ConfigError(
@@ -44,11 +61,14 @@ def check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
     Raises:
         ConfigError: names the lengths and what to change.
     """
-    if student != teacher and (settings.loss.mse or settings.loss.cosine):
+    compared = ("hints",) if settings.loss.projection != "none" else (*PROJECTED, "hints")
+    wrong = [name for name in compared if getattr(settings.loss, name)]
+    if student != teacher and wrong:
         raise ConfigError(
             f"The student's embeddings have {student} dimensions, the teacher's {teacher}.",
-            cause="loss.mse and loss.cosine compare them entry by entry.",
-            hint="Set both to 0; loss.similarity and loss.gram compare scores only.",
+            cause=f"{_named(wrong)} would compare them entry by entry.",
+            hint="Set loss.projection=learned, which maps the ones to the others, or compare "
+            "scores only: loss.similarity, loss.gram. Hints need equal widths.",
         )
 
 
@@ -75,3 +95,7 @@ def is_mixed(dtype: str, device: str) -> bool:
             hint="Use --dtype auto or float32; train.save_dtype says what is written.",
         )
     return device == "cuda" and dtype != "float32"
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(f"loss.{name}" for name in names)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.provenance import Parent, read_provenance
@@ -19,11 +19,13 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Query
 from puma_cli.distillation.checks import check_shardable, check_training, check_widths
 from puma_cli.distillation.frozen_vision import planned_images
+from puma_cli.distillation.hints import NO_HINTS, hint_depths
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.projection import ready_projection
 from puma_cli.distillation.running import speed_up, start
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Step
@@ -36,6 +38,10 @@ from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
 from puma_cli.processes import Processes, join
 from puma_cli.progress import SILENT, Reporter
+from puma_cli.pruning.planning.plan import depth_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
         if processes.is_main:
             output.begin()
         ready = _taught(training, settings, reporter, stop) and _seen(training, reporter, stop)
+        if ready and objective.projection is not None:
+            _project(training, objective.projection, output, reporter)
         reached_end = ready and training.run(reporter, stop)
         if reached_end:
             _finish(training, settings, output, parents)
@@ -124,14 +132,18 @@ def _prepare(
     student.to(device)
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
-    teacher = None
+    teacher, hints = None, NO_HINTS
     cached = objective.needs_teacher and settings.train.cache_teacher
     if objective.needs_teacher:
         width = settings_for(resolve(settings.teacher)).dimension
         check_widths(settings, student.dimension, width)
+        objective.add_projection(student.dimension, width)
+        if settings.loss.hints:
+            depth = depth_of(resolve(settings.teacher))
+            hints = hint_depths(student.depth, depth, settings.loss.hint_depths)
         if not cached:
             teacher = load(settings.teacher, settings.device, "float32")
-    pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train)
+    pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train, hints)
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
         pair.shard(processes, device)
@@ -182,6 +194,7 @@ def _prepare(
             Path(settings.train.cache_dir or output.state / "teacher"),
             planned_inputs(order, examples, steps * settings.batch.accumulate),
             identify_teacher(resolve(settings.teacher), settings.full_hash),
+            hints[1],
         )
     return Training(
         pair=pair,
@@ -257,6 +270,24 @@ def _seen(training: Training, reporter: Reporter, stop: StopRequest) -> bool:
     with training.accelerator.autocast():
         seen = training.pair.remember(images, reporter, stop)
     return not training.processes.any(not seen)
+
+
+def _project(
+    training: Training, projection: nn.Linear, output: TrainingFolder, reporter: Reporter
+) -> None:
+    """Fit the map to the teacher's embeddings; a learned one that has moved on stays as it is."""
+    if projection.weight.requires_grad and training.progress.step:
+        return
+    inputs = planned_inputs(training.order, training.examples, min(training.steps, 200))
+    ready_projection(
+        projection,
+        output.state / "projection.safetensors",
+        training.pair,
+        inputs,
+        training.cache,
+        training.processes,
+        reporter,
+    )
 
 
 def _student(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from puma_cli.config.settings import LossSettings
+from puma_cli.config.settings import DISTILLING, LossSettings
 from puma_cli.data.records import MODALITIES
 from puma_cli.errors import ConfigError
 from puma_cli.losses import (
@@ -27,10 +27,32 @@ from puma_cli.losses import (
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Un-normalised embeddings of a batch's queries (B, D) and candidates (C, D)."""
+    """Un-normalised embeddings of a batch's queries (B, D) and candidates (C, D).
+
+    Args:
+        inner: read-outs of inner layers of both, side by side (B + C, H * D), if there are any.
+    """
 
     queries: Tensor
     candidates: Tensor
+    inner: Tensor | None = None
+
+    @classmethod
+    def of(cls, rows: Tensor, queries: int, inner: int = 0) -> Embeddings:
+        """Take apart the rows of a batch, queries first (B + C, D + inner).
+
+        Args:
+            queries: how many of the rows are queries (B).
+            inner: numbers at the end of a row that are read-outs of inner layers.
+        """
+        width = rows.shape[1] - inner
+        own = rows[:, :width]
+        return cls(own[:queries], own[queries:], rows[:, width:] if inner else None)
+
+    @property
+    def everything(self) -> Tensor:
+        """Queries and candidates (B + C, D)."""
+        return torch.cat([self.queries, self.candidates])
 
 
 class Objective(nn.Module):
@@ -50,6 +72,7 @@ class Objective(nn.Module):
         super().__init__()
         self.settings = settings
         _check(settings)
+        self.projection: nn.Linear | None = None
         self.contrastive: InfoNCE | MACLoss = (
             MACLoss(
                 _table(settings),
@@ -89,8 +112,19 @@ class Objective(nn.Module):
             named["sharpening"] = self.contrastive.sharpening(progress)
         return named
 
+    def add_projection(self, student: int, teacher: int) -> None:
+        """Make room for the map between embeddings of these lengths, to be fitted before use."""
+        if self.settings.projection != "none":
+            self.projection = nn.Linear(student, teacher)
+            self.projection.requires_grad_(self.settings.projection == "learned")
+
     def forward(
-        self, student: Embeddings, teacher: Embeddings | None, labels: Labels, progress: float
+        self,
+        student: Embeddings,
+        teacher: Embeddings | None,
+        labels: Labels,
+        progress: float,
+        bank: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum and the unweighted terms by name.
 
@@ -99,6 +133,7 @@ class Objective(nn.Module):
         Args:
             teacher: the teacher's states of the same inputs, or None without a teacher.
             progress: share of the training that is done [0, 1].
+            bank: other embeddings of the teacher (M, D_t), if a term asks for them.
         """
         settings = self.settings
         terms: dict[str, Tensor] = {}
@@ -110,21 +145,39 @@ class Objective(nn.Module):
             terms["masked"] = excluded.float().mean()
         if teacher is None:
             return total, terms
-        for name, term in _ON_BOTH_SIDES.items():
-            weight = getattr(settings, name)
-            if weight:
-                terms[name] = _both_sides(term, student, teacher)
-                total = total + weight * terms[name]
-        if settings.similarity:
-            terms["similarity"] = similarity_divergence(
-                student.queries,
-                student.candidates,
-                teacher.queries,
-                teacher.candidates,
-                settings.temperature,
-            )
-            total = total + settings.similarity * terms["similarity"]
+        for name, value in self._distil(student, teacher, bank):
+            terms[name] = value
+            total = total + getattr(settings, name) * value
         return total, terms
+
+    def _distil(
+        self, student: Embeddings, teacher: Embeddings, bank: Tensor | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield the terms between student and teacher that have a weight."""
+        settings, mapped = self.settings, student
+        if self.projection is not None:
+            rows = self.projection(student.everything.to(self.projection.weight))
+            mapped = Embeddings.of(rows, len(student.queries))
+        for name, (term, maps) in _ON_BOTH_SIDES.items():
+            if getattr(settings, name):
+                yield name, _both_sides(term, mapped if maps else student, teacher)
+        if settings.similarity:
+            yield (
+                "similarity",
+                similarity_divergence(
+                    student.queries,
+                    student.candidates,
+                    teacher.queries,
+                    teacher.candidates,
+                    settings.temperature,
+                ),
+            )
+        if settings.bank and bank is not None:
+            ours, theirs = mapped.everything, teacher.everything
+            found = similarity_divergence(ours, bank, theirs, bank, settings.temperature)
+            yield "bank", found
+        if settings.hints and student.inner is not None and teacher.inner is not None:
+            yield "hints", feature_mse(student.inner, teacher.inner)
 
     def _excluded(self, teacher: Embeddings | None, labels: Labels) -> Tensor:
         margin = self.settings.false_negative_margin
@@ -150,11 +203,12 @@ class Objective(nn.Module):
         return over_prefixes(loss, student.queries, student.candidates, lengths)
 
 
-# Terms between a student's and a teacher's embeddings of the same inputs, by their setting.
-_ON_BOTH_SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "mse": feature_mse,
-    "cosine": feature_cosine,
-    "gram": gram_mse,
+# Terms between a student's and a teacher's embeddings of the same inputs, by their setting, and
+# whether they compare entries, so that a projection comes first.
+_ON_BOTH_SIDES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {
+    "mse": (feature_mse, True),
+    "cosine": (feature_cosine, True),
+    "gram": (gram_mse, False),
 }
 
 
@@ -165,10 +219,7 @@ def _both_sides(
 
 
 def _check(settings: LossSettings) -> None:
-    weights = {
-        name: getattr(settings, name)
-        for name in ("contrastive_weight", "mse", "cosine", "similarity", "gram")
-    }
+    weights = {name: getattr(settings, name) for name in ("contrastive_weight", *DISTILLING)}
     for name, weight in weights.items():
         if weight < 0:
             raise ConfigError(f"loss.{name} is {weight}, below 0.")

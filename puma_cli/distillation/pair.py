@@ -39,6 +39,7 @@ class Pair:
         kept: the teacher's layers that the student was cut from, or None if it was not.
         lora: adapters; rank 0 trains the weights themselves.
         train: what is frozen.
+        hints: inner depths of the student and those of the teacher that they are compared with.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class Pair:
         kept: Sequence[int] | None,
         lora: LoraSettings,
         train: TrainSettings,
+        hints: tuple[Sequence[int], Sequence[int]] = ((), ()),
     ) -> None:
         self.teacher = teacher
+        self._hints = hints
         self.cut = None if kept is None else list(kept)
         self.config = copy.deepcopy(student.model.config)
         self.shared = (
@@ -110,6 +113,11 @@ class Pair:
         return self._remembered is None or self._remembered.fill(images, reporter, stop)
 
     @property
+    def inner(self) -> int:
+        """How many numbers of inner depths follow an embedding."""
+        return len(self._hints[0]) * self.embedder.width
+
+    @property
     def vision_is_frozen(self) -> bool:
         """Whether images keep their features through the training."""
         return self._remembered is not None
@@ -122,11 +130,13 @@ class Pair:
     def embed(self, batch: Batch, vision: Any, with_teacher: bool) -> tuple[Tensor, Tensor | None]:
         """Return the student's embeddings (B, D), and the teacher's without gradient.
 
+        With hints, the read-outs of the inner depths follow in the same rows.
+
         Args:
             vision: what `see` returns for the batch.
         """
         with self.student() as student:
-            learned = student.embed(batch, vision)
+            learned = student.embed(batch, vision, self._hints[0])
         return learned, self._teach(batch, vision) if with_teacher else None
 
     @torch.no_grad()
@@ -136,7 +146,8 @@ class Pair:
             # Dropout belongs to the student alone.
             self.teacher.model.eval()
             try:
-                return self.teacher.embed(batch, vision if self._same_vision else None)
+                seen = vision if self._same_vision else None
+                return self.teacher.embed(batch, seen, self._hints[1])
             finally:
                 if self.shared:
                     self.teacher.model.train()

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -183,9 +184,11 @@ class Step:
             theirs = self._cache.vectors(batch.inputs).to(device)
         elif theirs is not None:
             theirs = self._together(theirs, prepared)
-        taught = None if theirs is None else _sides(theirs, batch)
+        count, inner = len(batch.queries), self._pair.inner
+        taught = None if theirs is None else Embeddings.of(theirs, count, inner)
         with torch.enable_grad():
-            loss, terms = self._objective(_sides(student, batch), taught, labels, progress)
+            known = Embeddings.of(student, count, inner)
+            loss, terms = self._objective(known, taught, labels, progress, self._bank(batch))
         (weight * loss).backward()
         assert student.grad is not None
         own = torch.tensor(prepared.shares[self._processes.place], device=device)
@@ -193,7 +196,16 @@ class Step:
         # The mean over all processes is taken of what only one of them has.
         gradient[: len(own)] = self._processes.count * student.grad[own]
         bare = {name: value.detach() for name, value in terms.items()}
-        return Outcome(loss.detach(), bare, _sides(student.detach(), batch), labels), gradient
+        shown = Embeddings.of(student.detach(), count, inner)
+        return Outcome(loss.detach(), bare, shown, labels), gradient
+
+    def _bank(self, batch: ContrastiveBatch) -> Tensor | None:
+        """Draw embeddings of the teacher from its cache, others for every batch."""
+        settings = self._objective.settings
+        if not settings.bank or self._cache is None:
+            return None
+        drawn = self._cache.sample(settings.bank_size, crc32("/".join(batch.names).encode()))
+        return drawn[:, : drawn.shape[1] - self._pair.inner].to(self._pair.embedder.device)
 
     def _together(self, rows: Tensor, prepared: Prepared) -> Tensor:
         """Return the embeddings of all processes in the order of the batch (B + C, D)."""
@@ -237,8 +249,10 @@ class Step:
             if taught is not None:
                 theirs.append(taught)
         if not rows:
-            taught = pair.teacher.no_embeddings() if pair.teacher and self._asks_teacher else None
-            return pair.embedder.no_embeddings(), taught
+            taught = (
+                pair.teacher.no_rows(pair.inner) if pair.teacher and self._asks_teacher else None
+            )
+            return pair.embedder.no_rows(pair.inner), taught
         return in_order(rows, ours), in_order(rows, theirs) if theirs else None
 
     def _embed_part(
@@ -248,8 +262,3 @@ class Step:
         if vision is None:
             vision = self._pair.see(batch)
         return *self._pair.embed(batch, vision, with_teacher), vision
-
-
-def _sides(embeddings: Tensor, batch: ContrastiveBatch) -> Embeddings:
-    count = len(batch.queries)
-    return Embeddings(embeddings[:count], embeddings[count:])

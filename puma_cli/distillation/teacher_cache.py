@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -50,12 +51,18 @@ class TeacherCache:
         folder: where the files lie, in a folder of the teacher's own.
         inputs: the distinct inputs of the training, in a fixed order.
         teacher: what identifies the teacher, from `identify_teacher`.
+        inner: depths of it whose read-outs follow an embedding in its row.
 
     Raises:
         DataError: an image is not there.
     """
 
-    def __init__(self, folder: Path, inputs: Sequence[Input], teacher: str) -> None:
+    def __init__(
+        self, folder: Path, inputs: Sequence[Input], teacher: str, inner: Sequence[int] = ()
+    ) -> None:
+        if inner:
+            teacher = f"{teacher} {' '.join(map(str, inner))}"
+        self._inner = tuple(inner)
         self._folder = folder / hashlib.sha256(teacher.encode()).hexdigest()[: 2 * _KEY]
         self._keys = _keys(inputs)
         self._places: dict[bytes, tuple[int, int]] = {}
@@ -115,8 +122,14 @@ class TeacherCache:
             for rows in reporter.track(files, "teacher", total=len(files)):
                 if stop:
                     return False
-                self._write(rows, _compute(teacher, seen, rows))
+                self._write(rows, _compute(teacher, seen, rows, self._inner))
         return True
+
+    def sample(self, count: int, seed: int) -> Tensor:
+        """Return at most so many of the training's embeddings, drawn by a seed, float32 (M, D)."""
+        places = list(self._places.values())
+        drawn = np.random.default_rng(seed).permutation(len(places))[:count]
+        return torch.stack([self._parts[places[i][0]][places[i][1]] for i in drawn])
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
         """Return the teacher's embeddings of some inputs, float32 (B, D) on the CPU."""
@@ -160,10 +173,12 @@ class TeacherCache:
 
 
 @torch.no_grad()
-def _compute(teacher: Embedder, seen: FrozenVision, rows: Sequence[Input]) -> Tensor:
-    out = torch.empty(len(rows), teacher.dimension)
+def _compute(
+    teacher: Embedder, seen: FrozenVision, rows: Sequence[Input], inner: Sequence[int]
+) -> Tensor:
+    out = torch.empty(len(rows), teacher.dimension + len(inner) * teacher.width)
     for places, batch in teacher.batches(rows, BATCH):
-        out[places] = teacher.embed(batch, seen.features(batch)).float().cpu()
+        out[places] = teacher.embed(batch, seen.features(batch), inner).float().cpu()
     return out
 
 

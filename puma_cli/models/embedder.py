@@ -102,13 +102,41 @@ class Embedder:
             return None
         return self.model.get_image_features(batch.pixel_values, batch.image_grid, return_dict=True)
 
-    def embed(self, batch: Batch, vision: Any = None) -> Tensor:
-        """Return un-normalised embeddings (B, D): the post-norm states, through the head if any."""
-        return self.apply_head(self.post_norm_states(batch, vision))
+    def embed(self, batch: Batch, vision: Any = None, inner: Sequence[int] = ()) -> Tensor:
+        """Return un-normalised embeddings (B, D): the post-norm states, through the head if any.
 
-    def no_embeddings(self) -> Tensor:
-        """Return the embeddings of nothing (0, D)."""
-        return torch.empty(0, self.dimension, dtype=self.dtype, device=self.device)
+        Args:
+            inner: depths k (1 to L) whose read-outs norm(h[k]) follow in the same rows, which then
+                have D + len(inner) * width numbers.
+        """
+        with self._watched(inner, batch.last) as seen:
+            embeddings = self.apply_head(self.post_norm_states(batch, vision))
+        if not inner:
+            return embeddings
+        return torch.cat([embeddings, *(self.read_out(seen[depth]) for depth in inner)], dim=-1)
+
+    @contextmanager
+    def _watched(self, depths: Sequence[int], last: Tensor) -> Iterator[dict[int, Tensor]]:
+        """Note the residual stream at the embed token (B, D) after each of the depths."""
+        seen: dict[int, Tensor] = {}
+
+        def note(depth: int) -> Any:
+            def keep(_: nn.Module, args: object, output: Any) -> None:
+                hidden = output[0] if isinstance(output, tuple) else output
+                seen[depth] = _rows_at(hidden, last)
+
+            return self.decoder.layers[depth - 1].register_forward_hook(keep)
+
+        hooks = [note(depth) for depth in depths]
+        try:
+            yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def no_rows(self, inner: int = 0) -> Tensor:
+        """Return what `embed` gives for no inputs (0, D + inner)."""
+        return torch.empty(0, self.dimension + inner, dtype=self.dtype, device=self.device)
 
     def apply_head(self, states: Tensor) -> Tensor:
         """Map post-norm states (..., D) to embeddings; without a head they are the same."""

@@ -307,22 +307,75 @@ def test_a_training_never_replaces_its_student_or_its_data(settings: DistillSett
         assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def test_a_teacher_of_another_width_can_teach_scores_only(
-    settings: DistillSettings, tmp_path: Path
-) -> None:
-    narrow = FreshSettings(
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of half the width."""
+    settings = FreshSettings(
         hidden_size=16, layers=2, heads=2, key_value_heads=1, intermediate_size=24,
         vocabulary=320, vision_size=16, vision_layers=1, vision_heads=2,
     )  # fmt: skip
-    folder = tmp_path / "narrow"
+    folder = tmp_path_factory.mktemp("narrow") / "narrow"
     folder.mkdir()
-    build_fresh(narrow, ["a red circle"] * 9).save(folder)
-    other = replace(settings, student=str(folder))
+    build_fresh(settings, ["a red circle"] * 9).save(folder)
+    return folder
+
+
+def test_a_teacher_of_another_width_can_teach_scores_only(
+    settings: DistillSettings, narrow: Path
+) -> None:
+    other = replace(settings, student=str(narrow))
     with pytest.raises(ConfigError, match="have 16 dimensions, the teacher's 32"):
         distill(other)
     assert not settings.output_dir.exists()
     scores = replace(other, loss=LossSettings(similarity=1.0))
     assert distill(scores).finished
+
+
+@pytest.mark.parametrize("kind", ["ridge", "learned"])
+def test_a_projection_lets_a_teacher_of_another_width_teach_entries(
+    settings: DistillSettings, pruned: Path, narrow: Path, tmp_path: Path, kind: str
+) -> None:
+    # Here the teacher is the narrow one, and its embeddings are kept.
+    loss = LossSettings(mse=0.5, cosine=1.0, bank=0.5, bank_size=20, projection=kind)
+    whole = replace(
+        settings,
+        teacher=str(narrow),
+        loss=loss,
+        train=replace(settings.train, cache_teacher=True),
+        output_dir=tmp_path / "whole",
+    )
+    assert distill(whole).finished
+    assert sorted(weights(whole.output_dir)) == sorted(weights(pruned))
+    parts = replace(whole, output_dir=tmp_path / "parts")
+    with pytest.raises(Stopped, match="after step 4 of 6"):
+        distill(parts, SignalAt(4, signal.SIGTERM))
+    assert (parts.output_dir / "training" / "projection.safetensors").is_file()
+    assert distill(replace(parts, resume=True)).finished
+    expected, found = (weights(each.output_dir / "last") for each in (whole, parts))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_hints_are_the_same_from_one_copy_two_copies_and_the_cache(
+    settings: DistillSettings, tmp_path: Path
+) -> None:
+    loss = LossSettings(mse=0.1, hints=1.0)
+    lora = LoraSettings(rank=4, alpha=8, dropout=0.0)
+    ways = {
+        "shared": replace(settings, loss=loss, lora=lora),
+        "cached": replace(
+            settings, loss=loss, lora=lora, train=replace(settings.train, cache_teacher=True)
+        ),
+    }
+    logs = {}
+    for name, way in ways.items():
+        fixed = replace(way.batch, instruction="first")
+        distill(replace(way, batch=fixed, output_dir=tmp_path / name))
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        logs[name] = [row for row in map(json.loads, lines) if "loss" in row]
+    for ours, theirs in zip(*logs.values(), strict=True):
+        assert ours["hints"] > 0
+        for term in ("loss", "hints", "mse"):
+            assert ours[term] == pytest.approx(theirs[term], rel=1e-5)
 
 
 def test_a_loss_that_compares_needs_a_teacher(settings: DistillSettings) -> None:

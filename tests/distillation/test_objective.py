@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from puma_cli.config.settings import LossSettings, OptimizerSettings
+from puma_cli.distillation.hints import hint_depths
 from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.errors import ConfigError
@@ -147,3 +148,72 @@ def test_temperatures_in_use_are_named() -> None:
     found = table.temperatures(0.5)
     assert found["temperature image > text"] == pytest.approx(0.04)
     assert found["sharpening"] == pytest.approx(0.6065, abs=1e-4)
+
+
+def test_a_bank_is_a_set_of_candidates_for_both_sides() -> None:
+    student, teacher = states(0), states(1)
+    bank = torch.randn(7, 6, generator=torch.Generator().manual_seed(5))
+    total, terms = Objective(LossSettings(contrastive_weight=0.0, bank=2.0, temperature=0.1))(
+        student, teacher, labels(), 0.0, bank
+    )
+    expected = similarity_divergence(student.everything, bank, teacher.everything, bank, 0.1)
+    torch.testing.assert_close(terms["bank"], expected)
+    torch.testing.assert_close(total, 2.0 * expected)
+
+
+def test_a_projection_comes_before_what_compares_entries_and_before_nothing_else() -> None:
+    student, teacher = states(0), states(1)
+    settings = LossSettings(mse=1.0, cosine=1.0, gram=1.0, projection="learned")
+    objective = Objective(settings)
+    objective.add_projection(6, 6)
+    assert objective.projection is not None
+    with torch.no_grad():
+        objective.projection.weight.copy_(2.0 * torch.eye(6))
+        objective.projection.bias.fill_(0.5)
+    _, terms = objective(student, teacher, labels(), 0.0)
+    _, plain = Objective(LossSettings(mse=1.0, cosine=1.0, gram=1.0))(
+        student, teacher, labels(), 0.0
+    )
+    for name, term in (("mse", feature_mse), ("cosine", feature_cosine)):
+        expected = term(2.0 * student.queries + 0.5, teacher.queries)
+        expected = expected + term(2.0 * student.candidates + 0.5, teacher.candidates)
+        torch.testing.assert_close(terms[name], expected)
+    for name in ("info_nce", "gram"):
+        torch.testing.assert_close(terms[name], plain[name])
+    trained = objective.trained_with(torch.nn.Linear(2, 2))
+    assert "objective.projection.weight" in dict(trained.named_parameters())
+    fixed = Objective(LossSettings(mse=1.0, projection="ridge"))
+    fixed.add_projection(6, 4)
+    assert not any(value.requires_grad for value in fixed.parameters())
+
+
+def test_hints_compare_what_follows_the_embeddings() -> None:
+    generator = torch.Generator().manual_seed(3)
+    ours, theirs = (torch.randn(9, 6 + 8, generator=generator) for _ in range(2))
+    student, teacher = (Embeddings.of(rows, 4, 8) for rows in (ours, theirs))
+    assert student.queries.shape == (4, 6) and student.candidates.shape == (5, 6)
+    assert torch.equal(student.everything, ours[:, :6])
+    settings = LossSettings(contrastive_weight=0.0, hints=3.0)
+    total, terms = Objective(settings)(student, teacher, labels(), 0.0)
+    torch.testing.assert_close(terms["hints"], (ours[:, 6:] - theirs[:, 6:]).square().mean())
+    torch.testing.assert_close(total, 3.0 * terms["hints"])
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "chosen", "expected"),
+    [
+        (4, 12, (), ([1, 2, 3], [3, 6, 9])),
+        (12, 28, (4, 8, 8), ([4, 8], [9, 19])),
+        (2, 2, (1,), ([1], [1])),
+    ],
+)
+def test_hints_lie_at_the_same_share_of_the_layers(
+    student: int, teacher: int, chosen: tuple[int, ...], expected: tuple[list[int], list[int]]
+) -> None:
+    assert hint_depths(student, teacher, chosen) == expected
+
+
+@pytest.mark.parametrize(("student", "chosen"), [(1, ()), (4, (4,)), (4, (0, 2))])
+def test_hints_need_an_inner_layer(student: int, chosen: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="inner depths of the student"):
+        hint_depths(student, 12, chosen)

@@ -155,9 +155,11 @@ def test_trainings_share_what_they_have_in_common(
 
     plain = teacher_cache._compute
 
-    def counted(teacher: Embedder, seen: FrozenVision, rows: Sequence[Input]) -> torch.Tensor:
+    def counted(
+        teacher: Embedder, seen: FrozenVision, rows: Sequence[Input], inner: Sequence[int]
+    ) -> torch.Tensor:
         read.append(len(rows))
-        return plain(teacher, seen, rows)
+        return plain(teacher, seen, rows, inner)
 
     monkeypatch.setattr(teacher_cache, "_compute", counted)
     for number, (seed, steps) in enumerate([(0, 12), (0, 12), (0, 18), (1, 12)]):
