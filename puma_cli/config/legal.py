@@ -151,6 +151,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "validate_every": _COUNT,
         "validation_limit": _Range(low=0),
         "save_dtype": _OneOf(_DTYPES),
+        "cache_dtype": _OneOf(("float32", "float16", "bfloat16")),
         "save_every": _COUNT,
         "save_minutes": _POSITIVE,
         "keep_states": _COUNT,

@@ -313,6 +313,9 @@ class TrainSettings:
             cost, whatever the epochs, and leaves the memory. A query keeps its instruction.
         cache_dir: folder that these embeddings stay in, for other trainings with the same teacher;
             by default they go when the training ends.
+        cache_dtype: how they are kept: `float32`, or `float16` or `bfloat16` in half the space.
+        verify_cache: let the teacher read a few inputs again when others were kept from before,
+            and refuse what has changed.
         save_dtype: dtype of the written weights: `float32`, `float16`, `bfloat16` or `auto`.
         strategy: what several processes hold: `ddp`, all weights each; `fsdp2`, a part each of the
             decoder's weights, their gradients and their moments.
@@ -334,6 +337,8 @@ class TrainSettings:
     train_embeddings: bool = False
     cache_teacher: bool = False
     cache_dir: str = ""
+    cache_dtype: str = "float32"
+    verify_cache: bool = True
     save_dtype: str = "auto"
     strategy: str = "ddp"
     checkpoint_activations: bool = False

@@ -32,7 +32,7 @@ from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.evaluation.encode import Together
 from puma_cli.interruption import Stopped, StopRequest
-from puma_cli.models.devices import choose_device
+from puma_cli.models.devices import DTYPES, choose_device
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
@@ -195,6 +195,8 @@ def _prepare(
             planned_inputs(order, examples, steps * settings.batch.accumulate),
             identify_teacher(resolve(settings.teacher), settings.full_hash),
             hints[1],
+            DTYPES[settings.train.cache_dtype],
+            settings.train.verify_cache,
         )
     return Training(
         pair=pair,

@@ -39,6 +39,7 @@ FREE_SETTINGS = (
     "output_dir",
     "full_hash",
     "train.cache_dir",
+    "train.verify_cache",
     "train.save_every",
     "train.save_minutes",
     "train.keep_states",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -35,13 +35,16 @@ ROWS = 4_096
 # Changes whenever the same input may be embedded otherwise than before.
 FORMAT = 1
 BATCH = 128
+# Inputs that are read again to see that what was kept still holds, and how far a vector may be off:
+# half precision and another batch's padding stay well below.
+VERIFIED, TOLERANCE = 8, 0.02
 _VECTORS, _KEYS = "vectors", "keys"
 # Bytes of a key: no two of a billion inputs will share one.
 _KEY = 16
 
 
 class TeacherCache:
-    """Un-normalised teacher embeddings by input, in float32 files of some thousand rows.
+    """Un-normalised teacher embeddings by input, in files of some thousand rows.
 
     Batches are a function of the seed and the step alone, so the inputs of a whole training are
     known before it begins. A row is found by a hash of its text, image file and instruction; so
@@ -52,16 +55,27 @@ class TeacherCache:
         inputs: the distinct inputs of the training, in a fixed order.
         teacher: what identifies the teacher, from `identify_teacher`.
         inner: depths of it whose read-outs follow an embedding in its row.
+        dtype: number format of the files; half precision takes half the space.
+        verify: compare some of what was there before with what the teacher says now.
 
     Raises:
         DataError: an image is not there.
     """
 
     def __init__(
-        self, folder: Path, inputs: Sequence[Input], teacher: str, inner: Sequence[int] = ()
+        self,
+        folder: Path,
+        inputs: Sequence[Input],
+        teacher: str,
+        inner: Sequence[int] = (),
+        dtype: torch.dtype = torch.float32,
+        verify: bool = True,
     ) -> None:
         if inner:
             teacher = f"{teacher} {' '.join(map(str, inner))}"
+        if dtype is not torch.float32:
+            teacher = f"{teacher} {dtype}"
+        self._dtype, self._verify = dtype, verify
         self._inner = tuple(inner)
         self._folder = folder / hashlib.sha256(teacher.encode()).hexdigest()[: 2 * _KEY]
         self._keys = _keys(inputs)
@@ -95,13 +109,34 @@ class TeacherCache:
         for file in processes.first(lambda: sorted(self._folder.glob("*.safetensors"))):
             self._take(file, wanted)
         missing = [entry for key, entry in wanted.items() if key not in self._places]
+        teacher = _Once(load)
+        if self._verify and self._places:
+            processes.first(lambda: self._compare(wanted, teacher()))
         files = [missing[start : start + ROWS] for start in range(0, len(missing), ROWS)]
-        whole = self._compute_all(processes.share(files), load, reporter, stop)
+        whole = self._compute_all(processes.share(files), teacher, reporter, stop)
         if processes.any(not whole):
             return False
         for rows in files:
             self._take(self._path(rows), wanted)
         return True
+
+    def _compare(self, wanted: Mapping[bytes, Input], teacher: Embedder) -> None:
+        """Refuse embeddings that the teacher would not give today."""
+        random = np.random.default_rng(len(self._places))
+        drawn = random.permutation(len(self._places))[:VERIFIED]
+        keys = list(self._places)
+        rows = [wanted[keys[i]] for i in drawn]
+        with evaluation_mode(teacher.model):
+            now = _compute(teacher, FrozenVision(teacher), rows, self._inner)
+        before = self.vectors(rows)
+        distance = (now - before).norm(dim=1) / now.norm(dim=1).clamp(min=1e-12)
+        if not bool((distance <= TOLERANCE).all()):
+            raise DataError(
+                f"The teacher's embeddings in {self._folder} are not what it gives now.",
+                cause=f"Of {len(rows)} that were read again, one differs by "
+                f"{float(distance.max()):.1%} of its length; {TOLERANCE:.1%} would be rounding.",
+                hint="Delete the folder, or name another train.cache_dir.",
+            )
 
     def _compute_all(
         self,
@@ -129,12 +164,12 @@ class TeacherCache:
         """Return at most so many of the training's embeddings, drawn by a seed, float32 (M, D)."""
         places = list(self._places.values())
         drawn = np.random.default_rng(seed).permutation(len(places))[:count]
-        return torch.stack([self._parts[places[i][0]][places[i][1]] for i in drawn])
+        return torch.stack([self._parts[places[i][0]][places[i][1]] for i in drawn]).float()
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
         """Return the teacher's embeddings of some inputs, float32 (B, D) on the CPU."""
         places = [self._places[self._keys[entry]] for entry in inputs]
-        return torch.stack([self._parts[number][row] for number, row in places])
+        return torch.stack([self._parts[number][row] for number, row in places]).float()
 
     def _path(self, rows: Sequence[Input]) -> Path:
         # Named by what it holds, so that trainings may fill one folder at the same time.
@@ -151,7 +186,7 @@ class TeacherCache:
         with explained_writes(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
-                save_file({_VECTORS: vectors, _KEYS: table}, draft)
+                save_file({_VECTORS: vectors.to(self._dtype), _KEYS: table}, draft)
                 draft.replace(path)
             finally:
                 draft.unlink(missing_ok=True)
@@ -170,6 +205,18 @@ class TeacherCache:
             if key in wanted:
                 self._places[key] = (len(self._parts), row)
         self._parts.append(vectors)
+
+
+class _Once:
+    """Opens the teacher when it is first asked for."""
+
+    def __init__(self, load: Callable[[], Embedder]) -> None:
+        self._load = load
+        self._found: Embedder | None = None
+
+    def __call__(self) -> Embedder:
+        self._found = self._found or self._load()
+        return self._found
 
 
 @torch.no_grad()

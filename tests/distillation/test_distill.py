@@ -355,7 +355,7 @@ def test_a_projection_lets_a_teacher_of_another_width_teach_entries(
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
-def test_hints_are_the_same_from_one_copy_two_copies_and_the_cache(
+def test_hints_are_the_same_from_one_copy_and_from_the_cache(
     settings: DistillSettings, tmp_path: Path
 ) -> None:
     loss = LossSettings(mse=0.1, hints=1.0)

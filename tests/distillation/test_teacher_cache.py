@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,10 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from puma_cli.config.settings import (
-    DistillSettings,
-    LoraSettings,
-)
+from puma_cli.config.settings import DistillSettings, LoraSettings, LossSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
@@ -26,7 +23,7 @@ from puma_cli.distillation import teacher_cache
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
-from puma_cli.errors import ConfigError
+from puma_cli.errors import ConfigError, DataError
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
@@ -67,7 +64,7 @@ def cache_of(
     order = BatchOrder(queries, 8, "task", 0)
     examples = Examples(queries, data.union_pool("train"), data.instructions, "first", 0)
     inputs = planned_inputs(order, examples, 5)
-    return TeacherCache(folder, inputs, teacher), inputs
+    return TeacherCache(folder, inputs, teacher, verify=False), inputs
 
 
 @pytest.mark.parametrize("rank", [0, 4])
@@ -150,7 +147,7 @@ def test_trainings_share_what_they_have_in_common(
     settings: DistillSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = tmp_path / "kept"
-    train = replace(settings.train, cache_dir=str(kept))
+    train = replace(settings.train, cache_dir=str(kept), verify_cache=False)
     read: list[int] = []
 
     plain = teacher_cache._compute
@@ -187,7 +184,7 @@ def test_an_image_that_changed_is_read_again(
     read = []
     for stamp in (1, 1, 2):
         os.utime(image, (stamp, stamp))
-        cache = TeacherCache(tmp_path / "kept", [Input(image=image)], "x")
+        cache = TeacherCache(tmp_path / "kept", [Input(image=image)], "x", verify=False)
 
         def opened(stamp: int = stamp) -> Embedder:
             read.append(stamp)
@@ -282,3 +279,61 @@ def test_the_teacher_is_not_loaded_twice(
     monkeypatch.setattr("puma_cli.distillation.distill.load", counted)
     distill(settings)
     assert opened.count(settings.teacher) == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [("float32", 1e-6), ("float16", 1e-4), ("bfloat16", 1e-3)]
+)
+def test_one_copy_two_copies_and_the_cache_teach_the_same(
+    settings: DistillSettings, pruned: Path, tmp_path: Path, dtype: str, bound: float
+) -> None:
+    """The losses of 20 steps, relative; half precision moves them by no more than its rounding."""
+    apart = tmp_path / "apart"
+    shutil.copytree(pruned, apart)
+    # Without its history a student is a model of its own, and its teacher another.
+    (apart / "puma.json").unlink()
+    whole = replace(
+        settings,
+        lora=LoraSettings(rank=4, alpha=8, dropout=0.0),
+        loss=LossSettings("mac", mse=0.1, cosine=0.5, similarity=0.2, gram=0.3),
+        train=replace(settings.train, steps=20, validation_limit=0, cache_teacher=False),
+    )
+    cached = replace(whole.train, cache_teacher=True, cache_dtype=dtype)
+    ways = {"one": whole, "two": replace(whole, student=str(apart))}
+    ways["cached"] = replace(whole, train=cached)
+    found = {}
+    for name, way in ways.items():
+        losses = Losses()
+        distill(replace(way, output_dir=tmp_path / name), losses)
+        found[name] = torch.tensor(losses.values)
+    assert len(found["one"]) == 20 and found["one"].std() > 0
+    torch.testing.assert_close(found["two"], found["one"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(found["cached"], found["one"], rtol=bound, atol=0)
+
+
+class Losses(Reporter):
+    """Keeps the loss of every step."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
+        self.values.append(values["loss"])
+
+
+def test_embeddings_that_the_teacher_would_not_give_today_are_refused(
+    embedder: Embedder, tiny_scenes: Path, tmp_path: Path
+) -> None:
+    def again(verify: bool = True) -> bool:
+        cache, inputs = cache_of(tmp_path, MbeirFolder(tiny_scenes))
+        cache = TeacherCache(tmp_path, inputs, "x", verify=verify)
+        return cache.fill(lambda: embedder, SILENT, StopRequest())
+
+    assert again() and again()
+    for file in tmp_path.rglob("*.safetensors"):
+        tensors = load_file(file)
+        tensors["vectors"] += 0.1 * tensors["vectors"].flip(0)
+        save_file(tensors, file)
+    with pytest.raises(DataError, match="are not what it gives now"):
+        again()
+    assert again(verify=False)
