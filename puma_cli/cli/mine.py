@@ -55,10 +55,11 @@ def mine(
     ] = None,
     sample: Annotated[
         bool | None,
-        typer.Option("--sample", help="Draw from the first --depth ranks, not the very first."),
+        typer.Option("--sample", help="Draw from more of the first ranks, by the seed."),
     ] = None,
     depth: Annotated[
-        int | None, typer.Option(metavar="N", help="Ranks to draw from.  [default: 100]")
+        int | None,
+        typer.Option(metavar="N", help="With --sample, ranks to draw from.  [default: 100]"),
     ] = None,
     keep_existing: Annotated[
         bool | None,
@@ -84,9 +85,10 @@ def mine(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Find hard negatives for the training queries of a data set with MODEL.
+    """Find hard negatives for training with MODEL.
 
-    The result is the data set with these negatives, for `puma distill --set batch.negatives=2`.
+    The result is the data set with negatives for its training queries: puma distill uses them with
+    --set batch.negatives=2.
 
     Example: puma mine puma-mini --data scenes --output-dir mined
     """

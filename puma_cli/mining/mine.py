@@ -66,11 +66,12 @@ def mine(settings: MineSettings, reporter: Reporter = SILENT) -> MineResult:
         write_data_set(folder, data, _of_lines(questions, each), settings.keep_existing)
         write_readme(folder, data.root.resolve(), settings, result)
         results = {
+            "training_queries": result.total.queries,
             "negatives": result.total.negatives,
-            "positive cosine": result.total.positive,
-            "negative cosine": result.total.negative,
-            "above the margin": result.total.above,
-            "queries without": sum(result.total.without.values()),
+            "positive_cosine": result.total.positive,
+            "negative_cosine": result.total.negative,
+            "above_the_margin": result.total.above,
+            "queries_without": sum(result.total.without.values()),
             "tasks": result.tasks,
         }
         write_provenance(folder, describe("mine", settings, parents, results=results))

@@ -11,8 +11,9 @@ from puma_cli.mining.summary import COLUMNS, MineResult
 
 _PAGE = """# {name} with negatives from {model}
 
-The training queries (`query/train/`) name {how}, in `neg_cand_list`; `puma.json` has all settings.
-Everything else is {name}'s own and stays there: the files here are links to `{root}`.
+Hard negatives, in the `neg_cand_list` of the training queries in `query/train/`:
+{how}. `puma.json` has all settings.
+Everything else is that of {name}: links to `{root}`.
 
 {table}
 
