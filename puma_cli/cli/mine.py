@@ -40,7 +40,7 @@ def mine(
         typer.Option(
             metavar="SHARE",
             help="Share of its positive's cosine that a negative may reach; "
-            "--set relative_margin=none for no bound.  [default: 0.95]",
+            "`--set relative_margin=none` for no bound.  [default: 0.95]",
         ),
     ] = None,
     max_score: Annotated[
@@ -59,7 +59,7 @@ def mine(
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(metavar="N", help="With --sample, ranks to draw from.  [default: 100]"),
+        typer.Option(metavar="N", help="Ranks that `--sample` draws from.  [default: 100]"),
     ] = None,
     keep_existing: Annotated[
         bool | None,
@@ -110,7 +110,11 @@ def _outcome(result: MineResult, settings: MineSettings) -> Outcome:
     rows = result.rows()
     return Outcome(
         value=str(result.folder),
-        payload={"output_dir": str(result.folder), **to_plain(result)},
+        payload={
+            "output_dir": str(result.folder),
+            "tasks": to_plain(result.tasks),
+            "total": to_plain(result.total),
+        },
         body=(
             Table(
                 COLUMNS,

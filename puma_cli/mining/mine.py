@@ -66,7 +66,7 @@ def mine(settings: MineSettings, reporter: Reporter = SILENT) -> MineResult:
         write_data_set(folder, data, _of_lines(questions, each), settings.keep_existing)
         write_readme(folder, data.root.resolve(), settings, result)
         results = {
-            "training_queries": result.total.queries,
+            "mined_queries": result.total.queries,
             "negatives": result.total.negatives,
             "positive_cosine": result.total.positive,
             "negative_cosine": result.total.negative,

@@ -137,6 +137,21 @@ def test_what_is_named_already_is_not_found_again(tmp_path: Path) -> None:
     assert added.negatives == ("9:30", "9:60")
 
 
+def test_blocks_and_rounding_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [query(1, 0, ["9:20"]), query(2, 90, ["9:60", "9:30"]), query(3, 40, ["9:10"])]
+    whole = found_in(tmp_path, asked, LINE)
+    monkeypatch.setattr("puma_cli.mining.passes.BLOCK", 2)
+    monkeypatch.setattr("puma_cli.mining.passes._EXACT_BYTES", 0)
+    rounded = found_in(tmp_path, asked, LINE, batch_size=1)
+    for one, other in zip(whole, rounded, strict=True):
+        assert one.negatives == other.negatives
+        assert one.scores == pytest.approx(other.scores, abs=2e-3)
+        assert one.scores != other.scores
+        assert (one.others, one.above) == (other.others, other.above)
+
+
 def test_queries_that_nothing_is_found_for(tmp_path: Path) -> None:
     (tmp_path / "7.png").touch()
     pool = [*LINE, candidate("9:7", 7, "7.png")]
