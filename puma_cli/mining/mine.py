@@ -137,7 +137,7 @@ def _check(settings: MineSettings) -> None:
     """Refuse settings that contradict one another."""
     if settings.sample and settings.depth < settings.skip + settings.negatives:
         raise ConfigError(
-            f"depth = {settings.depth} leaves less than {settings.negatives} negatives to draw.",
+            f"depth = {settings.depth} leaves fewer than {settings.negatives} negatives to draw.",
             cause=f"The first {settings.skip} ranks are passed over." if settings.skip else "",
             hint=f"Give --depth {settings.skip + settings.negatives} or more.",
         )

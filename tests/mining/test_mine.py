@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -29,10 +28,8 @@ from puma_cli.errors import ConfigError, DataError, OutputError
 from puma_cli.mining.mine import mine
 from puma_cli.mining.summary import ALL_ABOVE, MineResult
 from puma_cli.models.embedder import load
-from puma_cli.progress import Reporter
 from tests.profiling.test_processes import launch
 
-T = TypeVar("T")
 TRAIN = "query/train/mbeir_scenes_train.jsonl"
 
 
@@ -220,19 +217,6 @@ def test_where_links_are_refused_files_are_copied(
     assert not [path for path in result.folder.rglob("*") if path.is_symlink()]
     pool = MbeirFolder(result.folder).union_pool("train")
     assert pool and all(entry.image is None or entry.image.is_file() for entry in pool)
-
-
-class Interrupting(Reporter):
-    def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-        if label == "positives":
-            raise KeyboardInterrupt
-        yield from items
-
-
-def test_an_interruption_leaves_nothing(settings: MineSettings) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        mine(settings, Interrupting())
-    assert list(settings.output_dir.parent.iterdir()) == []
 
 
 def test_a_result_is_replaced_only_if_asked(settings: MineSettings, tiny_scenes: Path) -> None:
