@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DemoSettings,
         DistillSettings,
         EvaluateSettings,
+        MineSettings,
         PruneSettings,
     )
     from puma_cli.data.scenes.dataset import make_scenes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from puma_cli.errors import PumaError
     from puma_cli.evaluation.comparison import compare
     from puma_cli.evaluation.evaluate import evaluate
+    from puma_cli.mining.mine import mine
     from puma_cli.models.embedder import load
     from puma_cli.profiling.analyze import analyze
     from puma_cli.profiling.comparison import compare_profiles
@@ -36,6 +38,7 @@ _HOMES = {
     "prune": "puma_cli.pruning.prune",
     "distill": "puma_cli.distillation.distill",
     "evaluate": "puma_cli.evaluation.evaluate",
+    "mine": "puma_cli.mining.mine",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
     "load": "puma_cli.models.embedder",
@@ -46,6 +49,7 @@ _HOMES = {
     "PruneSettings": "puma_cli.config.settings",
     "DistillSettings": "puma_cli.config.settings",
     "EvaluateSettings": "puma_cli.config.settings",
+    "MineSettings": "puma_cli.config.settings",
     "DemoSettings": "puma_cli.config.settings",
     "PumaError": "puma_cli.errors",
     "Reporter": "puma_cli.progress",
@@ -56,6 +60,7 @@ __all__ = [
     "DemoSettings",
     "DistillSettings",
     "EvaluateSettings",
+    "MineSettings",
     "PruneSettings",
     "PumaError",
     "Reporter",
@@ -68,6 +73,7 @@ __all__ = [
     "inspect_folder",
     "load",
     "make_scenes",
+    "mine",
     "prune",
     "run_demo",
 ]

@@ -7,7 +7,7 @@ import sys
 
 import puma_cli
 
-VERBS = ["analyze", "prune", "distill", "evaluate", "compare", "load", "inspect_folder"]
+VERBS = ["analyze", "prune", "distill", "evaluate", "mine", "compare", "load", "inspect_folder"]
 
 
 def test_every_public_name_resolves() -> None:

@@ -66,7 +66,7 @@ def full_hash(folder: str | Path) -> str:
     """Return `sha256:...` over every byte of every file of a folder, minutes for a large one."""
     folder = Path(folder)
     digest = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in _all_files(folder):
         name = file.relative_to(folder).as_posix()
         if name in _ABOUT:
             continue
@@ -91,6 +91,18 @@ def _add_checkpoint(digest: hashlib._Hash, folder: Path) -> None:
         with file.open("rb", buffering=0) as opened:
             for entry in _by_place(header.tensors.values()):
                 _add_windows(digest, opened, entry.start, entry.end)
+
+
+def _all_files(folder: Path) -> list[Path]:
+    """Return the files below a folder, those in folders that it links to as well."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        # A link to a folder above would never end.
+        folders[:] = [] if os.path.realpath(place) in seen else sorted(folders)
+        seen.add(os.path.realpath(place))
+        found += [Path(place, name) for name in names]
+    return sorted(path for path in found if path.is_file())
 
 
 def _content(folder: Path, name: str) -> bytes:

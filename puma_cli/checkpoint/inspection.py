@@ -86,7 +86,7 @@ def inspect_folder(path: str | Path) -> FolderReport:
 def _facts(folder: Path, kind: str, provenance: Provenance | None) -> Iterator[tuple[str, str]]:
     if kind in kinds.CHECKPOINTS:
         yield from model_facts(folder)
-    elif kind == kinds.DATA:
+    elif kind in (kinds.DATA, kinds.MINED):
         yield from _data_facts(folder)
     elif kind == kinds.UNFINISHED:
         yield from _training_facts(folder)
@@ -161,6 +161,8 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
         kinds.PRUNED: f"puma distill {quoted} --teacher {model} --data {data} --output-dir student",
         kinds.DISTILLED: f"puma eval {quoted} --data {data} --output-dir scores",
         kinds.DATA: f"puma analyze {PUMA_MINI} --data {quoted} --output-dir profile",
+        kinds.MINED: f"puma distill STUDENT --teacher {model} --data {quoted} --output-dir student "
+        "--set batch.negatives=2",
         kinds.PROFILE: f"puma prune {model} --profile {quoted} --output-dir pruned",
         kinds.SCORES: f"puma compare REFERENCE_SCORES {quoted}",
         kinds.DEMO: f"puma demo --output-dir {quoted}",

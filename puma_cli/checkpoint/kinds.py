@@ -14,6 +14,7 @@ PRUNED: Final = "pruned checkpoint"
 DISTILLED: Final = "distilled checkpoint"
 UNFINISHED: Final = "unfinished training"
 DATA: Final = "data set"
+MINED: Final = "data set with mined negatives"
 PROFILE: Final = "profile"
 SCORES: Final = "scores"
 DEMO: Final = "demo"
@@ -28,6 +29,7 @@ _BY_COMMAND: Mapping[str, str] = {
     "evaluate": SCORES,
     "demo": DEMO,
     "make_scenes": DATA,
+    "mine": MINED,
 }
 
 

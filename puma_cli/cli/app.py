@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from puma_cli.cli import analyze, compare, data, demo, distill, evaluate, info, prune, recipes
+from puma_cli.cli import analyze, compare, data, demo, distill, evaluate, info, mine, prune, recipes
 from puma_cli.cli.messages import DONE, FAILED, INTERRUPTED, USAGE, explain
 from puma_cli.cli.output import complain
 from puma_cli.version import __version__
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("analyze")(analyze.analyze)
 app.command("prune")(prune.prune)
+app.command("mine")(mine.mine)
 app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)

@@ -83,7 +83,8 @@ def _encoding_remedies(params: Mapping[str, Any]) -> list[str]:
     remedies = [f"--batch-size {max(1, size // 4)} changes nothing but the speed"]
     remedies.append("--dtype bfloat16 halves the model's memory")
     if params.get("device") == "cpu":
-        remedies.append("--limit 100 and --tasks take fewer queries, for a partial result")
+        fewer = "--limit 100 and --tasks take" if "limit" in params else "--tasks takes"
+        remedies.append(f"{fewer} fewer queries, for a partial result")
     else:
         remedies.append("--device cpu uses the main memory, more slowly")
     return remedies

@@ -77,6 +77,7 @@ _POSITIVE = _Range(low=0, open_low=True)
 _NOT_NEGATIVE = _Range(low=0)
 _COUNT = _Range(low=1)
 _SPLITS = _OneOf(("val", "test"))
+_COSINE = _Range(low=-1, high=1)
 _ROWS = _NoneOr(_Range(low=20))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -102,6 +103,16 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "bridge_rows": _Range(low=20),
     },
     "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
+    "MineSettings": {
+        "negatives": _COUNT,
+        "pool": _OneOf(("task", "union")),
+        "relative_margin": _Range(low=0, high=1, open_low=True),
+        "max_score": _COSINE,
+        "min_score": _COSINE,
+        "skip": _NOT_NEGATIVE,
+        "depth": _COUNT,
+        "instruction": _OneOf(("first", "seeded")),
+    },
     "BatchSettings": {
         "size": _Range(low=2),
         "grouping": _OneOf(("mixed", "query", "task")),

@@ -146,6 +146,53 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class MineSettings:
+    """Settings of `puma mine`.
+
+    Args:
+        model: folder, `puma-mini` or hub `id@revision`; usually the teacher.
+        data: folder in the M-BEIR layout, with a training split.
+        output_dir: folder for the same data with the negatives found.
+        negatives: most negatives of a query (>= 1).
+        pool: `task` for candidates of the data set and modality of the query's positives, `union`
+            for all of the training pool.
+        relative_margin: share m of the positive's score (0 to 1] that a negative may reach; above
+            it lies what may be an answer. At a score s the bound is s - (1 - m) |s|, s being that
+            of the query's lowest-scoring positive. None for no bound.
+        max_score: highest cosine of a negative (-1 to 1), or None.
+        min_score: lowest cosine of a negative (-1 to 1), or None.
+        skip: ranks that are passed over, of the candidates within these bounds (>= 0).
+        sample: draw the negatives from the first `depth` ranks instead of taking the first.
+        depth: see `sample` (>= skip + negatives).
+        keep_existing: append to the negatives that the data name, instead of replacing them.
+        instruction: `first` for each data set's first prompt, or `seeded` for one of its prompts
+            drawn per query from `seed`.
+        full_hash: hash every byte of the parents, instead of a sample of them.
+    """
+
+    model: str
+    data: Path
+    output_dir: Path
+    negatives: int = 8
+    pool: str = "task"
+    relative_margin: float | None = 0.95
+    max_score: float | None = None
+    min_score: float | None = None
+    skip: int = 0
+    sample: bool = False
+    depth: int = 100
+    keep_existing: bool = False
+    tasks: str = "*"
+    instruction: str = "first"
+    batch_size: int = 128
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+    overwrite: bool = False
+    full_hash: bool = False
+
+
+@dataclass(frozen=True)
 class FreshSettings:
     """The architecture of a model that starts from nothing: a small stock Qwen2-VL.
 

@@ -19,8 +19,9 @@ class Columns:
     def __init__(self) -> None:
         self.candidates: list[Candidate] = []
         self._places: dict[Shown, int] = {}
-        # Files of one size may hold one image; only those are read to tell.
-        self._same_size: dict[tuple[str | None, int], list[int]] = defaultdict(list)
+        # Files of one size may hold one image; only those are read to tell, the first of them
+        # (under None) when a second comes.
+        self._same_size: dict[tuple[str | None, int], dict[bytes | None, int]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -46,12 +47,14 @@ class Columns:
         if candidate.image is None:
             return len(self)
         alike = self._same_size[candidate.text, _size(candidate.image)]
-        for place in alike:
-            other = self.candidates[place].image
-            if other is not None and _digest(other) == _digest(candidate.image):
-                return place
-        alike.append(len(self))
-        return len(self)
+        if not alike:
+            return alike.setdefault(None, len(self))
+        first = alike.pop(None, None)
+        if first is not None:
+            image = self.candidates[first].image
+            assert image is not None
+            alike[_digest(image)] = first
+        return alike.setdefault(_digest(candidate.image), len(self))
 
 
 @lru_cache(maxsize=1 << 18)

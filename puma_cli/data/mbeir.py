@@ -130,13 +130,19 @@ class MbeirFolder:
         Raises:
             DataError: the folder has none, or none of such a task.
         """
-        named = [
-            (TaskName(_train_set(path), query.task_id), query)
-            for path in self.train_files()
-            for query in _read_records(path, self._query)
-        ]
+        named = list(self.stream_training())
         chosen = set(select_tasks(sorted({task for task, _ in named}), pattern))
         return [query for task, query in named if task in chosen]
+
+    def stream_training(self) -> Iterator[tuple[TaskName, Query]]:
+        """Yield the training queries with their tasks, in the order of files and lines.
+
+        Raises:
+            DataError: the folder has none, or a line is broken.
+        """
+        for path in self.train_files():
+            for query in _read_records(path, self._query):
+                yield TaskName(_train_set(path), query.task_id), query
 
     def local_pool(self, task: TaskName, split: str) -> list[Candidate]:
         """Return the task's own candidates; a pool per split is preferred where there is one."""

@@ -9,11 +9,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from puma_cli.errors import DeviceError
+from puma_cli.evaluation.search import check_finite
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
-from puma_cli.processes import Processes
+from puma_cli.models.modes import evaluation_mode
+from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
 
@@ -92,6 +95,31 @@ def encode_groups(
     ]
     with out_of_memory_explained(batch_size):
         return embedder.encode(list(rows), batch_size, reporter, label), places
+
+
+def stream(
+    embedder: Embedder,
+    inputs: Sequence[Input],
+    *,
+    batch_size: int = 128,
+    reporter: Reporter = SILENT,
+    label: str = "encode",
+    processes: Processes = ALONE,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Embed inputs without holding more than a batch of them; of several processes, a share.
+
+    Yields:
+        the places of some inputs and their L2-normalised embeddings, fp32 on the model's device
+        (B, D).
+
+    Raises:
+        NumericError: an embedding is not finite.
+    """
+    with evaluation_mode(embedder.model), out_of_memory_explained(batch_size):
+        for places, batch in embedder.batches(inputs, batch_size, reporter, label, processes):
+            vectors = normalize(embedder.embed(batch).float(), dim=-1)
+            check_finite(label, vectors)
+            yield places, vectors
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puma_cli.errors import DataError, NumericError
+from puma_cli.evaluation.top import Best, merged, top
 
 TIE = 1e-6
 """Cosines closer than this are a tie: fp32 scores of equal vectors differ by a few 1e-7."""
@@ -73,18 +74,12 @@ def search(
     indices = torch.empty(len(queries), k, dtype=torch.long)
     for start in range(0, len(queries), query_chunk):
         block = queries[start : start + query_chunk].to(place)
-        best: tuple[Tensor, Tensor] | None = None
+        best: Best | None = None
         for first in range(0, len(candidates), candidate_chunk):
             part = block @ candidates[first : first + candidate_chunk].to(place).T
-            top, where = _top(part, min(k, part.shape[1]))
-            where = where + first
-            if best is not None:
-                # Earlier chunks come first and the sort is stable, so ties keep the lower index.
-                top = torch.cat([best[0], top], dim=1)
-                where = torch.cat([best[1], where], dim=1)
-                order = top.argsort(dim=1, descending=True, stable=True)[:, :k]
-                top, where = top.gather(1, order), where.gather(1, order)
-            best = (top, where)
+            found, where = top(part, min(k, part.shape[1]))
+            new = found, where + first
+            best = new if best is None else merged(best, new, k)
         assert best is not None
         scores[start : start + query_chunk] = best[0].cpu()
         indices[start : start + query_chunk] = best[1].cpu()
@@ -134,7 +129,7 @@ def rank_relevant(
         mine = slice(*torch.searchsorted(owner, torch.tensor([start, stop])).tolist())
         rows, columns = owner[mine] - start, target[mine]
         block = queries[start:stop].to(place)
-        score = _pair_scores(queries, candidates, owner[mine], columns)
+        score = pair_scores(queries, candidates, owner[mine], columns)
         wanted = _best_by_row(score, rows, stop - start, depth).to(place)
         ahead = torch.zeros_like(wanted, dtype=torch.long)
         clear = torch.zeros(stop - start, dtype=torch.long, device=place)
@@ -160,36 +155,30 @@ def _check(queries: Tensor, candidates: Tensor) -> None:
             "The candidate pool is empty: there is nothing to search.",
             hint="Check the files below cand_pool/ of the data set.",
         )
-    for name, matrix in (("query", queries), ("candidate", candidates)):
-        # A NaN loses every comparison, so it would count as a perfect rank. One in a row makes its
-        # sum one, which spares a mask of the whole matrix.
-        bad = int((~matrix.sum(dim=1).isfinite()).sum())
-        if bad:
-            raise NumericError(
-                f"{bad} of {len(matrix)} {name} embeddings are not finite.",
-                cause="The model overflows in this dtype, or its weights are broken.",
-                hint="Try --dtype float32.",
-            )
+    check_finite("query", queries)
+    check_finite("candidate", candidates)
 
 
-def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Take the top `k` of each row, lower index first among equal scores."""
-    top, where = scores.topk(k, dim=1)
-    # topk may pick any of several candidates that share the k-th score: sort such rows fully.
-    crowded = (scores >= top[:, -1:]).sum(dim=1) > k
-    if crowded.any():
-        ordered = scores[crowded].sort(dim=1, descending=True, stable=True)
-        top[crowded], where[crowded] = ordered.values[:, :k], ordered.indices[:, :k]
-    where, order = where.sort(dim=1)
-    top = top.gather(1, order)
-    order = top.argsort(dim=1, descending=True, stable=True)
-    return top.gather(1, order), where.gather(1, order)
+def check_finite(name: str, embeddings: Tensor) -> None:
+    """Raise NumericError if some of the embeddings (N, D) of `name` are not finite."""
+    # A NaN loses every comparison, so it would count as a perfect rank. One in a row makes its
+    # sum one, which spares a mask of the whole matrix.
+    bad = int((~embeddings.sum(dim=1).isfinite()).sum())
+    if bad:
+        raise NumericError(
+            f"{bad} of {len(embeddings)} {name} embeddings are not finite.",
+            cause="The model overflows in this dtype, or its weights are broken.",
+            hint="Try --dtype float32.",
+        )
 
 
-def _pair_scores(queries: Tensor, candidates: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Score the given (query, candidate) pairs, a bounded number at a time."""
+def pair_scores(queries: Tensor, candidates: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the inner products (P,) of pairs of a query's row and a candidate's, on the CPU."""
     parts = [
-        (queries[rows[at : at + _PAIRS]].cpu() * candidates[columns[at : at + _PAIRS]].cpu()).sum(1)
+        (
+            queries[rows[at : at + _PAIRS]].cpu().float()
+            * candidates[columns[at : at + _PAIRS]].cpu().float()
+        ).sum(1)
         for at in range(0, len(rows), _PAIRS)
     ]
     return torch.cat(parts) if parts else torch.empty(0)

@@ -65,6 +65,7 @@ def test_parents_are_compared_with_what_they_were(weights_copy: Path, tmp_path: 
         ("analyze", kinds.PROFILE, "puma prune puma-mini --profile "),
         ("evaluate", kinds.SCORES, "puma compare "),
         ("make_scenes", kinds.DATA, "puma analyze puma-mini --data "),
+        ("mine", kinds.MINED, "puma distill STUDENT --teacher puma-mini --data "),
         ("demo", kinds.DEMO, "puma demo "),
     ],
 )

@@ -15,6 +15,7 @@ Printed = pytest.CaptureFixture[str]
 COMMANDS = {
     "analyze": all_settings.AnalyzeSettings,
     "prune": all_settings.PruneSettings,
+    "mine": all_settings.MineSettings,
     "distill": all_settings.DistillSettings,
     "eval": all_settings.EvaluateSettings,
     "demo": all_settings.DemoSettings,

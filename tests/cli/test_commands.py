@@ -33,6 +33,12 @@ def test_the_whole_path(
     assert pruned["written"]
     assert pruned["next"].startswith("puma distill cut")
 
+    assert run(["mine", model, "--data", data, "--tasks", "*_task1", "-o", "mined"]) == 0
+    printed = capsys.readouterr()
+    assert "scenes_task1" in printed.out and "60 " in printed.out
+    assert f"Next: puma distill STUDENT --teacher {model} --data mined" in printed.err
+    data = "mined"
+
     training = ["--steps", "2", "--batch-size", "8", "--set", "train.validation_limit=1"]
     asked = ["distill", "cut", "--teacher", model, "--data", data, "-o", "student"]
     assert run([*asked, *training, "--set", "loss.cosine=1", "--quiet"]) == 0
@@ -55,7 +61,8 @@ def test_the_whole_path(
         "cut": "pruned checkpoint",
         "student": "distilled checkpoint",
         "scores-cut-test": "scores",
-        data: "data set",
+        str(tiny_scenes): "data set",
+        data: "data set with mined negatives",
         model: "checkpoint",
     }.items():
         assert run(["info", folder, "--quiet"]) == 0
@@ -118,6 +125,12 @@ def test_tasks_are_listed_without_a_model(here: Path, tiny_scenes: Path, capsys:
         (["prune", "{model}", "--keep", "2", "-o", "taken"], 1, ["taken", "--overwrite"]),
         (["distill", "{model}", "--data", "{data}", "-o", "o", "--resume", "--set"], 2, ["--set"]),
         (["distill", "{model}", "--data", "nowhere", "-o", "o"], 1, ["nowhere"]),
+        (["mine", "nowhere", "--data", "{data}"], 1, ["no model `nowhere`"]),
+        (["mine", "{data}", "--data", "{data}"], 1, ["no checkpoint", "data set"]),
+        (["mine", "{model}", "--data", "{model}"], 1, ["M-BEIR"]),
+        (["mine", "{model}", "--data", "{data}", "-o", "taken"], 1, ["taken", "--overwrite"]),
+        (["mine", "{model}", "--data", "{data}", "-o", "{data}/in"], 1, ["lies in the data set"]),
+        (["mine", "{model}", "--data", "{data}", "--skip", "-1"], 2, ["skip = -1"]),
         (["compare", "nowhere", "{data}"], 1, ["nowhere"]),
         (["compare", "{data}"], 2, ["at least two"]),
         (["compare", "a", "b", "--metric", "hits"], 1, ["a"]),

@@ -47,18 +47,18 @@ def test_a_signal_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-class SignalAmongCandidates(Reporter):
-    """Sends this process a signal when the first of the other candidates pass."""
+class SignalAmong(Reporter):
+    """Sends this process a signal when the first of what is called `label` passes."""
 
-    def __init__(self, number: int) -> None:
-        self.number, self.notes = number, list[str]()
+    def __init__(self, number: int, label: str) -> None:
+        self.number, self.label, self.notes = number, label, list[str]()
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
     def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
         for place, item in enumerate(items):
-            if label == "other candidates" and place == 0:
+            if label == self.label and place == 0:
                 os.kill(os.getpid(), self.number)
             yield item
 
@@ -74,7 +74,7 @@ def test_a_stopped_analysis_keeps_what_it_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    reporter = SignalAmongCandidates(number)
+    reporter = SignalAmong(number, "other candidates")
     monkeypatch.setattr("puma_cli.cli.session.choose_reporter", lambda quiet: reporter)
     command = ["analyze", str(tiny_checkpoint), "--data", str(tiny_scenes), "-o", "p"]
     assert run([*command, "--batch-size", "1", "--bridge-rows", "0"]) == code
@@ -83,3 +83,21 @@ def test_a_stopped_analysis_keeps_what_it_measured(
     profile = json.loads((tmp_path / "p" / "profile.json").read_text())
     assert profile["measured"]["stopped"] and profile["measured"]["partial"]
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_mining_leaves_nothing(
+    number: signal.Signals,
+    code: int,
+    tiny_checkpoint: Path,
+    tiny_scenes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    reporter = SignalAmong(number, "positives")
+    monkeypatch.setattr("puma_cli.cli.session.choose_reporter", lambda quiet: reporter)
+    assert run(["mine", str(tiny_checkpoint), "--data", str(tiny_scenes), "-o", "m"]) == code
+    assert "Nothing was written" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

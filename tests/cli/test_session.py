@@ -112,6 +112,7 @@ def test_print_config_is_a_config(tmp_path: Path, capsys: Printed) -> None:
         (["eval", "some/where/model", "--data", "d"], "scores-some-where-model-test"),
         (["eval", "m", "--data", "d", "--split", "val"], "scores-m-val"),
         (["eval", "m", "--data", "d", "-o", "mine"], "mine"),
+        (["mine", "m", "--data", "some/where/data"], "mined-some-where-data"),
     ],
 )
 def test_the_default_folder_is_named_after_the_model(

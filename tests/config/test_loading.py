@@ -11,6 +11,7 @@ from puma_cli.config.settings import (
     AnalyzeSettings,
     DistillSettings,
     EvaluateSettings,
+    MineSettings,
     PruneSettings,
 )
 from puma_cli.errors import ConfigError
@@ -170,7 +171,9 @@ def test_a_misspelt_file_or_recipe_gets_a_suggestion(
         load_settings(DistillSettings, config="demoo", flags=NEEDED)
 
 
-@pytest.mark.parametrize("cls", [AnalyzeSettings, PruneSettings, EvaluateSettings, DistillSettings])
+@pytest.mark.parametrize(
+    "cls", [AnalyzeSettings, PruneSettings, EvaluateSettings, MineSettings, DistillSettings]
+)
 def test_settings_survive_the_way_through_yaml(tmp_path: Path, cls: type) -> None:
     needed = {"model": "m", "student": "s", "data": "d", "output_dir": "o", "keep": 3, "k": 3}
     flags = {name: value for name, value in needed.items() if name in paths_of(cls)}

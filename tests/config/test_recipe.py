@@ -10,6 +10,7 @@ from puma_cli.config.settings import (
     AnalyzeSettings,
     DistillSettings,
     EvaluateSettings,
+    MineSettings,
     PruneSettings,
 )
 from puma_cli.errors import ConfigError
@@ -19,6 +20,7 @@ SETTINGS: dict[str, type] = {
     "prune": PruneSettings,
     "distill": DistillSettings,
     "eval": EvaluateSettings,
+    "mine": MineSettings,
 }
 
 
