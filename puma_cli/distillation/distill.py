@@ -1,4 +1,4 @@
-"""`puma distill`: train a student, with or without a teacher, from a data set in M-BEIR layout."""
+"""`puma distill`: train a student, with or without a teacher."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
-from puma_cli.data.mbeir import MbeirFolder
-from puma_cli.data.records import Query
+from puma_cli.data.training_data import TrainingData, open_training_data
 from puma_cli.distillation.checks import check_training, check_widths, is_mixed
 from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.loop import Training
@@ -71,8 +70,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     check_settings(settings)
     objective = Objective(settings.loss)
     check_training(settings)
-    data = MbeirFolder(settings.data)
-    queries = data.train_queries(settings.tasks)
+    data = open_training_data(settings, reporter)
     output = TrainingFolder(settings.output_dir)
     finished = output.open(settings)
     if finished is not None:
@@ -81,7 +79,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     with StopRequest(settings.stop_after) as stop:
         try:
             parents = _parents(settings)
-            training = _prepare(settings, data, queries, objective, output, reporter)
+            training = _prepare(settings, data, objective, output, reporter)
         except BaseException:
             output.withdraw()
             raise
@@ -102,8 +100,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
 
 def _prepare(
     settings: DistillSettings,
-    data: MbeirFolder,
-    queries: list[Query],
+    data: TrainingData,
     objective: Objective,
     output: TrainingFolder,
     reporter: Reporter,
@@ -120,7 +117,7 @@ def _prepare(
             cause="This version trains in one process.",
             hint="Start it as `puma distill ...`, without a launcher.",
         )
-    student = _student(settings, data, queries, output)
+    student = _student(settings, data, output)
     student.to(device)
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
@@ -135,15 +132,15 @@ def _prepare(
     trained = objective.to(device).trained_with(pair.model)
     optimizer = build_optimizer(trained, settings.optimizer)
     order = BatchOrder(
-        queries,
+        data.queries,
         settings.batch.size,
         settings.batch.grouping,
         settings.seed,
         settings.batch.neighbours,
     )
     examples = Examples(
-        queries,
-        data.union_pool("train"),
+        data.queries,
+        data.pool,
         data.instructions,
         settings.batch.instruction,
         settings.seed,
@@ -156,7 +153,7 @@ def _prepare(
     progress = Progress() if state is None else load_state(state, trained, optimizer)
     weights = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     reporter.note(
-        f"{len(queries):,} training queries, {steps:,} steps of {settings.batch.size}; "
+        f"{len(data.queries):,} training queries, {steps:,} steps of {settings.batch.size}; "
         f"{weights / 1e6:.2f} M weights train on {device}"
         + (", one copy serves student and teacher" if pair.shared else "")
         + (f"; going on from step {progress.step:,}" if progress.step else "")
@@ -207,46 +204,43 @@ def _seen(training: Training, reporter: Reporter, stop: StopRequest) -> bool:
         return training.pair.remember(images, reporter, stop)
 
 
-def _student(
-    settings: DistillSettings, data: MbeirFolder, queries: list[Query], output: TrainingFolder
-) -> Embedder:
+def _student(settings: DistillSettings, data: TrainingData, output: TrainingFolder) -> Embedder:
     if settings.student != FRESH:
         return load(settings.student, settings.device, "float32")
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     if not output.initial.is_dir():
-        texts = _training_texts(settings, data, queries)
+        texts = _training_texts(settings, data)
         output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
     return load(output.initial, settings.device, "float32")
 
 
-def _training_texts(
-    settings: DistillSettings, data: MbeirFolder, queries: list[Query]
-) -> Iterator[str]:
+def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:
     """Yield every text as often as the model will read it, so that common words become one token.
 
     A prompt is read with every query: counted once, its words would be spelled out each time.
     """
     instructions = (
         data.instructions.pick(query, settings.batch.instruction, settings.seed)
-        for query in queries
+        for query in data.queries
     )
-    own = (query.text for query in queries)
-    candidates = (entry.text for entry in data.union_pool("train"))
+    own = (query.text for query in data.queries)
+    candidates = (entry.text for entry in data.pool)
     return (text for text in chain(instructions, own, candidates) if text)
 
 
 def _validation(
-    pair: Pair, data: MbeirFolder, settings: DistillSettings
+    pair: Pair, data: TrainingData, settings: DistillSettings
 ) -> Callable[[], float | None]:
     from puma_cli.evaluation.evaluate import evaluate_embedder
 
     def validate() -> float | None:
-        if not settings.train.validation_limit or not (data.root / "query" / "val").is_dir():
+        held_out = data.validation
+        if not settings.train.validation_limit or held_out is None:
             return None
         with pair.student() as student:
             scores = evaluate_embedder(
                 student,
-                data,
+                held_out,
                 split="val",
                 tasks=settings.tasks,
                 pools=("local",),
