@@ -22,8 +22,8 @@ class PairsSettings:
         negative_image: columns with paths of their images, as many columns or none.
         instruction: column with what is asked of the query.
         prompt: what is asked of the queries whose row does not say it.
-        images: folder that paths of images are relative to; by default that of the table, or the
-            one given as data.
+        images: folder that paths of images are relative to; by default the first that has the
+            first image: the table's own, the one given as data, or the one above it.
         split: of files named such as `train-00000-of-00002.parquet`, those of this split; by
             default `original` or `train`.
         incomplete: `refuse` a row without a query, without a positive or with an image that is not

@@ -62,7 +62,8 @@ def pair_files(path: Path, split: str | None = None) -> list[PairFile]:
     if path.is_file():
         _check_suffix(path)
         shard = _SHARD.fullmatch(path.stem)
-        return [PairFile(path, shard[1] if shard else path.stem)]
+        name = shard[1] if shard else path.stem
+        return [PairFile(path, path.resolve().parent.name if name in _SPLITS else name)]
     by_dataset: dict[str, list[Path]] = defaultdict(list)
     for file in find_tables(path):
         by_dataset[_dataset_of(file, path)].append(file)
@@ -97,7 +98,12 @@ def _mended(path: Path) -> str:
 
 
 def _other_files(folder: Path) -> str:
-    return next((_mended(file) for file in sorted(folder.glob("*.*")) if _mended(file)), "")
+    """Return what to do with the files of a folder without tables, if they look like some."""
+    files = sorted(file for file in folder.glob("*.*") if _mended(file))
+    # One JSON file may hold pairs; several are a model's, or something else.
+    if len(files) > 1:
+        files = [file for file in files if file.suffix.lower() != ".json"]
+    return _mended(files[0]) if files else ""
 
 
 def _dataset_of(file: Path, root: Path) -> str:

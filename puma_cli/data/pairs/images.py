@@ -44,17 +44,13 @@ class Images:
     def _hint(self, name: str) -> str:
         if name.startswith(("http://", "https://")):
             return "Download the images, and write their paths to the column."
+        for folder in self._folders:
+            archives = sorted([*folder.glob("*.zip"), *folder.glob("*/*.zip")])
+            if archives:
+                # MMEB's archives hold SET/..., its tables say images/SET/...
+                parts = Path(name).parts
+                into = folder / parts[0] if len(parts) > 2 else folder
+                archive = next((each for each in archives if each.stem in parts), archives[0])
+                return f"Images are not read from archives: unzip -d {into} {archive}"
         places = ", ".join(str(folder) for folder in self._folders)
-        archives = [
-            archive
-            for folder in self._folders
-            for pattern in ("*.zip", "*/*.zip")
-            for archive in sorted(folder.glob(pattern))
-        ]
-        if archives:
-            # MMEB's archives hold SET/..., its tables say images/SET/...
-            parts = Path(name).parts
-            into = self._folders[-1] / (parts[0] if len(parts) > 2 else ".")
-            archive = next((each for each in archives if each.stem in parts), archives[0])
-            return f"Images are not read from archives: unzip -d {into} {archive}"
         return f"Looked in {places}. Another folder: --set pairs.images=FOLDER"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +77,9 @@ def read_pairs(
     queries, validation = hold_out(
         collection, reader.root, settings.validation or 0, settings.validation_pool, seed
     )
-    reporter.note(_summary(collection, validation, reader.skipped, reader.roles))
+    reporter.note(" ".join(filter(None, (_summary(collection, validation), reader.skipped))))
+    for roles in reader.roles:
+        reporter.note(f"Columns: {roles}.")
     used = {did for query in queries for did in (*query.relevant, *query.negatives)}
     pool = [candidate for candidate in collection.candidates if candidate.did in used]
     return PairData(queries, pool, Instructions(), validation)
@@ -110,7 +112,9 @@ class _Reader:
         """
         table = open_table(file.path)
         own = self._settings.images
-        images = Images([file.path.parent, self.root] if own is None else [own])
+        # Of a folder such as MMEB's, one data set may be given alone.
+        usual = [file.path.parent, self.root, self.root.parent]
+        images = Images(usual if own is None else [own])
         columns = dict.fromkeys(table.columns)
         roles = find_roles(table.columns, self._settings, file.path)
         number = 0
@@ -143,18 +147,13 @@ class _Reader:
         self._left_out[error.kind] += 1
 
 
-def _summary(
-    collection: Collection, validation: HeldOut | None, skipped: str, roles: Iterable[Roles]
-) -> str:
-    tasks = {collection.task_name(query) for query in collection.queries}
-    held = 0 if validation is None else sum(map(len, validation.asked.values()))
-    parts = [
-        f"{len(collection.queries):,} pairs of {len(tasks)} task{'s'[: len(tasks) - 1]}, "
-        f"{held:,} queries held out.",
-        *(f"Columns: {each}." for each in roles),
-        skipped,
-    ]
-    return " ".join(part for part in parts if part)
+def _summary(collection: Collection, validation: HeldOut | None) -> str:
+    tasks = len({collection.task_name(query) for query in collection.queries})
+    held_out = 0 if validation is None else sum(map(len, validation.asked.values()))
+    return (
+        f"{len(collection.queries):,} pairs of {tasks} task{'s' if tasks > 1 else ''}, "
+        f"{held_out:,} queries held out."
+    )
 
 
 def _tasks_of(dataset: str) -> list[TaskName]:

@@ -23,9 +23,10 @@ def found(root: Path, split: str | None = None) -> list[tuple[str, str]]:
     ]
 
 
-def test_a_file_is_a_data_set_of_its_name(tmp_path: Path) -> None:
-    touched(tmp_path, "shop.csv", "train-00000-of-00002.parquet")
-    assert [file.dataset for file in pair_files(tmp_path / "shop.csv")] == ["shop"]
+@pytest.mark.parametrize("name", ["shop.csv", "shop-00000-of-00002.parquet", "shop/train.jsonl"])
+def test_a_file_is_a_data_set_of_its_name(name: str, tmp_path: Path) -> None:
+    touched(tmp_path, name, "other.csv")
+    assert [file.dataset for file in pair_files(tmp_path / name)] == ["shop"]
 
 
 @pytest.mark.parametrize(
@@ -92,3 +93,9 @@ def test_what_is_no_table_is_refused_with_a_way_out(name: str, hint: str, tmp_pa
     with pytest.raises(DataError, match="holds no training data") as caught:
         pair_files(root)
     assert (hint or "M-BEIR") in caught.value.hint
+
+
+def test_the_files_of_a_model_are_not_taken_for_pairs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no training data") as caught:
+        pair_files(touched(tmp_path, "config.json", "tokenizer.json", "model.safetensors"))
+    assert "jq" not in caught.value.hint

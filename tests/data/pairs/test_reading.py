@@ -68,7 +68,9 @@ def test_mmeb_is_read_as_it_ships(tmp_path: Path) -> None:
     first = data.queries[0]
     assert first.text == "Find an image caption describing the given image."
     assert first.image == root / "images/MSCOCO_i2t/0.png"
-    assert "24 pairs of 2 tasks" in notes.notes[0] and "query_text=qry" in notes.notes[0]
+    assert "24 pairs of 2 tasks" in notes.notes[0] and "query_text=qry" in notes.notes[1]
+    alone = read_pairs(root / "VisDial" / "original-00000-of-00001.parquet", NONE)
+    assert shown(alone) == shown(read_pairs(root / "VisDial", NONE))
     only = read_pairs(root, NONE, tasks="VisDial")
     assert {query.task_id for query in only.queries} == {2} and len(only.queries) == 12
     assert len(read_pairs(root, NONE, tasks="*_task6").queries) == 12
