@@ -23,16 +23,19 @@ _CHUNK = 1 << 22
 # Files about a folder rather than part of what it computes.
 _ABOUT = (PROVENANCE, LAYOUT.card, LAYOUT.log)
 _TEXTS = ("*.json", "*.jsonl", "*.tsv", "*.txt")
+# What training data can be beside a data set in the M-BEIR layout; shards lie one level below.
+_TABLES = ("*.parquet", "*.csv", "*.jsonl")
 _DATA_ROOMS = (LAYOUT.queries, LAYOUT.pools, LAYOUT.qrels, LAYOUT.instructions)
 
 
 def fingerprint(folder: str | Path) -> str:
-    """Return `sampled-sha256:...` of a folder, in milliseconds whatever its size.
+    """Return `sampled-sha256:...` of a folder or file, in milliseconds whatever its size.
 
     For a checkpoint it covers the config and embedder settings, every safetensors header, the sizes
     of all files at the top and four windows of 256 bytes of each tensor, at fixed places. For a
     data set in the M-BEIR layout it covers names, sizes and windows of its text files, not its
-    images; for any other folder, those of the JSON and text files at its top.
+    images; for any other folder, those of the JSON and text files at its top and of the tables
+    there and one level below; for a file, its name, size and windows.
 
     Raises:
         CheckpointError: the weights cannot be read.
@@ -43,7 +46,7 @@ def fingerprint(folder: str | Path) -> str:
         _add_checkpoint(digest, folder)
     else:
         for file in _text_files(folder):
-            _add(digest, file.relative_to(folder).as_posix(), file.stat().st_size)
+            _add(digest, _name(file, folder), file.stat().st_size)
             with file.open("rb", buffering=0) as opened:
                 _add_windows(digest, opened, 0, file.stat().st_size)
     return f"{SAMPLED}:{digest.hexdigest()}"
@@ -63,11 +66,11 @@ def is_unchanged(folder: str | Path, recorded: str) -> bool:
 
 
 def full_hash(folder: str | Path) -> str:
-    """Return `sha256:...` over every byte of every file of a folder, minutes for a large one."""
+    """Return `sha256:...` over every byte of a file or of a folder's, minutes for a large one."""
     folder = Path(folder)
     digest = hashlib.sha256()
-    for file in _all_files(folder):
-        name = file.relative_to(folder).as_posix()
+    for file in [folder] if folder.is_file() else _all_files(folder):
+        name = _name(file, folder)
         if name in _ABOUT:
             continue
         _add(digest, name, file.stat().st_size)
@@ -143,8 +146,18 @@ def _by_place(entries: Iterable[TensorEntry]) -> list[TensorEntry]:
     return sorted(entries, key=lambda entry: entry.start)
 
 
+def _name(file: Path, folder: Path) -> str:
+    return file.name if file == folder else file.relative_to(folder).as_posix()
+
+
 def _text_files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
     rooms = [folder / room for room in _DATA_ROOMS if (folder / room).is_dir()]
     files = {file for pattern in _TEXTS for file in folder.glob(pattern)}
     files |= {file for room in rooms for pattern in _TEXTS for file in room.rglob(pattern)}
+    if not rooms:
+        files |= {
+            file for kind in _TABLES for deep in ("", "*/") for file in folder.glob(deep + kind)
+        }
     return sorted(file for file in files if file.is_file() and file.name not in _ABOUT)

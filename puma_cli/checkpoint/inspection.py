@@ -141,7 +141,7 @@ def _state(parent: Parent) -> str:
         folder = Path(parent.name).expanduser()
         if parent.name == PUMA_MINI:
             folder = resolve(PUMA_MINI)
-        if not folder.is_dir():
+        if not folder.exists():
             return ABSENT
         return UNCHANGED if is_unchanged(folder, parent.fingerprint) else CHANGED
     except (PumaError, OSError):
@@ -152,7 +152,10 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
     quoted = _quoted(name)
     settings = provenance.settings if provenance else {}
     parents = {parent.role: parent.name for parent in provenance.parents} if provenance else {}
-    data = _quoted(settings.get("data") or "DATA")
+    read = Path(settings.get("data") or "DATA")
+    # A training may have read tables of pairs, which the other commands do not.
+    only_trained_on = read.exists() and kinds.tell_kind(read) != kinds.DATA
+    data = _quoted("DATA" if only_trained_on else read)
     model = _quoted(parents.get("model", "MODEL"))
     if kind == kinds.UNFINISHED:
         return _resume_command(name)

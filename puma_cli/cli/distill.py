@@ -48,7 +48,14 @@ def distill(
             "[default: none]",
         ),
     ] = None,
-    data: options.Data = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Pairs in a .jsonl, .parquet or .csv file or a folder of them; or a data set in "
+            "the M-BEIR layout.",
+        ),
+    ] = None,
     output_dir: Annotated[Path | None, options.output_dir()] = None,
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Optimizer steps, instead of epochs.")
@@ -100,6 +107,9 @@ def distill(
 ) -> None:
     """Train STUDENT on a data set, taught by a deeper model.
 
+    Of a table of pairs, columns with the usual names are read; others are named with
+    --set pairs.query_text=COLUMN and so on.
+
     Without a word on the loss, a teacher is learnt from with the paper's weights:
     0.9 InfoNCE + 0.005 MSE. Settings without a flag are reached with --set; --print-config shows
     them all.
@@ -146,7 +156,14 @@ def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
             f"{state} {result.steps} steps in {show_seconds(result.seconds)}; {best}.",
             f"Model: {result.folder}",
         ),
-        next_command=puma("eval", result.folder, "--data", settings.data)
+        next_command=puma("eval", result.folder, "--data", _scored_on(settings.data))
         if result.finished
         else "the same command with --resume",
     )
+
+
+def _scored_on(data: Path) -> Path | str:
+    """Return the data that `puma eval` can score on: it reads no tables of pairs."""
+    from puma_cli.checkpoint import kinds
+
+    return data if kinds.tell_kind(data) == kinds.DATA else "DATA"

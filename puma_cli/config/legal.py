@@ -122,6 +122,11 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "accumulate": _COUNT,
         "instruction": _OneOf(("first", "seeded")),
     },
+    "PairsSettings": {
+        "incomplete": _OneOf(("refuse", "skip")),
+        "validation": _NOT_NEGATIVE,
+        "validation_pool": _COUNT,
+    },
     "LossSettings": {
         "contrastive": _OneOf(("info_nce", "mac")),
         "contrastive_weight": _NOT_NEGATIVE,

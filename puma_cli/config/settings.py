@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from puma_cli.config.pairs_settings import PairsSettings
+
 FRESH = "fresh"
 NO_TEACHER = "none"
 # The weights of `LossSettings` that compare a student with its teacher.
@@ -314,7 +316,7 @@ class BatchSettings:
     Args:
         size: queries in a batch (>= 2); each brings one positive candidate.
         grouping: `mixed` (all tasks in a batch), `query` (one modality of queries a batch, with
-            candidates of all modalities) or `task` (one task a batch).
+            candidates of all modalities) or `task` (one task of one data set a batch).
         negatives: hard negatives of its own, as the data names them, that a query brings at most
             (>= 0), drawn anew in every epoch.
         neighbours: fill batches with queries whose positives are hard negatives of one another.
@@ -401,7 +403,8 @@ class DistillSettings:
     Args:
         student: folder of a pruned checkpoint, or `fresh` for a newly initialised model.
         teacher: the model at full depth, or `none` for contrastive training alone.
-        data: folder in the M-BEIR layout, with a training split.
+        data: a table of pairs, a folder of such tables, or a folder in the M-BEIR layout with a
+            training split.
         output_dir: folder for the trained model; training state lives below it until the end.
         resume: go on from the state in `output_dir`.
         stop_after: stop cleanly, with state saved, after this many minutes (> 0).
@@ -417,6 +420,7 @@ class DistillSettings:
     lora: LoraSettings = field(default_factory=LoraSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
+    pairs: PairsSettings = field(default_factory=PairsSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     tasks: str = "*"
     device: str = "auto"

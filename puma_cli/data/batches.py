@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from puma_cli.data.records import Query
+from puma_cli.data.records import Query, dataset_of
 from puma_cli.errors import ConfigError, DataError
 
 GROUPINGS = ("mixed", "query", "task")
@@ -70,7 +70,7 @@ class BatchOrder:
         keys: dict[str, Callable[[Query], Hashable]] = {
             "mixed": lambda query: None,
             "query": lambda query: query.modality,
-            "task": lambda query: query.task_id,
+            "task": lambda query: (dataset_of(query.qid), query.task_id),
         }
         groups: dict[Hashable, list[int]] = defaultdict(list)
         for index, query in enumerate(self._queries):

@@ -94,7 +94,7 @@ class Examples:
                 columns.add(candidate)
         excluded = torch.zeros(len(queries), len(columns), dtype=torch.bool)
         for row, query in enumerate(queries):
-            known = [self._pool[did] for did in query.positives if did in self._pool]
+            known = [self._pool[did] for did in query.relevant if did in self._pool]
             excluded[row, columns.find(known)] = True
             excluded[row, target[row]] = False
         return ContrastiveBatch(
@@ -124,8 +124,8 @@ class Examples:
     def _hard_negatives(self, query: Query, epoch: int) -> list[Candidate]:
         if not self._negatives:
             return []
-        positives = set(query.positives)
-        present = [did for did in query.negatives if did in self._pool and did not in positives]
+        relevant = set(query.relevant)
+        present = [did for did in query.negatives if did in self._pool and did not in relevant]
         # Ordered by a hash, so that another epoch draws others and nothing else has a say.
         present.sort(key=lambda did: self._draw(f"{epoch}/{query.qid}/{did}"))
         return [self._pool[did] for did in present[: self._negatives]]

@@ -28,7 +28,7 @@ class Instructions:
         return self.table.get((dataset_id, query_modality, candidate_modality), ())
 
     def pick(self, query: Query, mode: str = "first", seed: int | str = 0) -> str | None:
-        """Return one query's prompt, or None where there is none.
+        """Return one query's prompt, its own before its data set's, or None where there is none.
 
         Args:
             mode: `first`, or `seeded` for a prompt drawn from `seed` and the qid.
@@ -40,6 +40,8 @@ class Instructions:
             raise ConfigError(
                 f"{mode!r} is no way to choose instructions.", hint="first or seeded."
             )
+        if query.instruction is not None:
+            return query.instruction
         prompts = self.prompts(dataset_of(query.qid), *TASK_MODALITIES[query.task_id])
         if not prompts:
             return None

@@ -42,7 +42,10 @@ class MbeirFolder:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         if self.root.is_file():
-            raise DataError(f"{self.root} is a file.", hint="Give the folder of a data set.")
+            raise DataError(
+                f"{self.root} is a file.",
+                hint="Give the folder of a data set; only puma distill reads tables of pairs.",
+            )
         if not self.root.is_dir():
             raise DataError(
                 f"The data folder {self.root} does not exist.",
@@ -223,14 +226,19 @@ class MbeirFolder:
         return self.root / path if path else None
 
 
+def is_asked_for(task: TaskName, pattern: str) -> bool:
+    """Tell whether a task's name, or its data set's, matches one of the globs in `pattern`."""
+    globs = [glob.strip() for glob in pattern.split(",")]
+    return any(fnmatchcase(name, glob) for name in (task.name, task.dataset) for glob in globs)
+
+
 def select_tasks(tasks: list[TaskName], pattern: str) -> list[TaskName]:
-    """Return the tasks whose name matches one of the comma-separated globs in `pattern`.
+    """Return the tasks whose name, or whose data set's, matches a comma-separated glob.
 
     Raises:
         DataError: none does.
     """
-    globs = [glob.strip() for glob in pattern.split(",")]
-    chosen = [task for task in tasks if any(fnmatchcase(task.name, glob) for glob in globs)]
+    chosen = [task for task in tasks if is_asked_for(task, pattern)]
     if not chosen:
         names = ", ".join(task.name for task in tasks)
         raise DataError(f"No task matches {pattern!r}.", hint=f"The tasks are: {names}.")

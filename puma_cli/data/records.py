@@ -23,13 +23,20 @@ MODALITIES = ("text", "image", "image,text")
 
 
 def dataset_of(identifier: str) -> str:
-    """Return the data set's number in a qid or did such as `10:17`."""
-    return identifier.partition(":")[0]
+    """Return the data set's number in a qid or did such as `10:17`; empty if there is none."""
+    number, colon, _ = identifier.partition(":")
+    return number if colon else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query with the ids of its positive and hard negative candidates."""
+    """One query with the ids of its positive and hard negative candidates.
+
+    Args:
+        positives: what the query is trained to find.
+        known_positives: all that is known to answer it, where that is more than `positives`.
+        instruction: the query's own, in place of one of its data set's.
+    """
 
     qid: str
     text: str | None
@@ -38,6 +45,13 @@ class Query:
     task_id: int
     positives: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
+    known_positives: tuple[str, ...] = ()
+    instruction: str | None = None
+
+    @property
+    def relevant(self) -> tuple[str, ...]:
+        """The ids of all that is known to answer the query, and so is no negative of it."""
+        return self.known_positives or self.positives
 
     def to_input(self, instruction: str | None) -> Input:
         """Return what the embedder sees of the query under `instruction`."""

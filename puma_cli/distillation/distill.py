@@ -1,4 +1,4 @@
-"""`puma distill`: train a student, with or without a teacher, from a data set in M-BEIR layout."""
+"""`puma distill`: train a student, with or without a teacher."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
-from puma_cli.data.mbeir import MbeirFolder
-from puma_cli.data.records import Query
+from puma_cli.data.training_data import TrainingData, open_training_data
 from puma_cli.distillation.checks import check_shardable, check_training, check_widths
 from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.hints import NO_HINTS, hint_depths
@@ -82,8 +81,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     processes = join(settings.device)
     if not processes.is_main:
         reporter = SILENT
-    data = MbeirFolder(settings.data)
-    queries = data.train_queries(settings.tasks)
+    data = open_training_data(settings, reporter)
     output = TrainingFolder(settings.output_dir)
     finished = processes.first(lambda: output.open(settings))
     if finished is not None:
@@ -92,7 +90,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     with StopRequest(settings.stop_after) as stop:
         try:
             parents = processes.first(lambda: _parents(settings))
-            training = _prepare(settings, data, queries, objective, output, reporter, processes)
+            training = _prepare(settings, data, objective, output, reporter, processes)
         except BaseException:
             if processes.is_main:
                 output.withdraw()
@@ -117,8 +115,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
 
 def _prepare(
     settings: DistillSettings,
-    data: MbeirFolder,
-    queries: list[Query],
+    data: TrainingData,
     objective: Objective,
     output: TrainingFolder,
     reporter: Reporter,
@@ -128,7 +125,7 @@ def _prepare(
 
     device = choose_device(settings.device)
     accelerator = start(settings, device)
-    student = _student(settings, data, queries, output, processes)
+    student = _student(settings, data, output, processes)
     student.to(device)
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
@@ -153,15 +150,15 @@ def _prepare(
     # From here on, processes draw random numbers of their own: no two drop out alike.
     set_seed(settings.seed, device_specific=True)
     order = BatchOrder(
-        queries,
+        data.queries,
         settings.batch.size,
         settings.batch.grouping,
         settings.seed,
         settings.batch.neighbours,
     )
     examples = Examples(
-        queries,
-        data.union_pool("train"),
+        data.queries,
+        data.pool,
         data.instructions,
         settings.batch.instruction,
         settings.seed,
@@ -177,7 +174,7 @@ def _prepare(
     progress, before = states.load() or (Progress(), processes.count)
     weights = sum(p.numel() for p in trained.parameters() if p.requires_grad)
     reporter.note(
-        f"{len(queries):,} training queries, {steps:,} steps of {settings.batch.size}; "
+        f"{len(data.queries):,} training queries, {steps:,} steps of {settings.batch.size}; "
         f"{weights / 1e6:.2f} M weights train on {device}"
         + (f" and {processes.count} processes" if processes.count > 1 else "")
         + (", one copy serves student and teacher" if pair.shared else "")
@@ -293,11 +290,7 @@ def _project(
 
 
 def _student(
-    settings: DistillSettings,
-    data: MbeirFolder,
-    queries: list[Query],
-    output: TrainingFolder,
-    processes: Processes,
+    settings: DistillSettings, data: TrainingData, output: TrainingFolder, processes: Processes
 ) -> Embedder:
     if settings.student != FRESH:
         return load(settings.student, settings.device, "float32")
@@ -305,41 +298,40 @@ def _student(
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     def build() -> None:
         if not output.initial.is_dir():
-            texts = _training_texts(settings, data, queries)
+            texts = _training_texts(settings, data)
             output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
 
     processes.first(build)
     return load(output.initial, settings.device, "float32")
 
 
-def _training_texts(
-    settings: DistillSettings, data: MbeirFolder, queries: list[Query]
-) -> Iterator[str]:
+def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:
     """Yield every text as often as the model will read it, so that common words become one token.
 
     A prompt is read with every query: counted once, its words would be spelled out each time.
     """
     instructions = (
         data.instructions.pick(query, settings.batch.instruction, settings.seed)
-        for query in queries
+        for query in data.queries
     )
-    own = (query.text for query in queries)
-    candidates = (entry.text for entry in data.union_pool("train"))
+    own = (query.text for query in data.queries)
+    candidates = (entry.text for entry in data.pool)
     return (text for text in chain(instructions, own, candidates) if text)
 
 
 def _validation(
-    pair: Pair, data: MbeirFolder, settings: DistillSettings, processes: Processes
+    pair: Pair, data: TrainingData, settings: DistillSettings, processes: Processes
 ) -> Callable[[], float | None]:
     from puma_cli.evaluation.evaluate import evaluate_embedder
 
     def validate() -> float | None:
-        if not settings.train.validation_limit or not (data.root / "query" / "val").is_dir():
+        held_out = data.validation
+        if not settings.train.validation_limit or held_out is None:
             return None
         with pair.student() as student:
             scores = evaluate_embedder(
                 Together(student, processes),
-                data,
+                held_out,
                 split="val",
                 tasks=settings.tasks,
                 pools=("local",),

@@ -16,6 +16,7 @@ from puma_cli.checkpoint.source import resolve
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.evaluation.encode import Encoder, encode_groups
 from puma_cli.evaluation.metrics import ndcg
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
@@ -78,7 +79,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
 
 def evaluate_embedder(
     embedder: Encoder,
-    data: MbeirFolder | Path,
+    data: RetrievalData | Path,
     *,
     split: str = "test",
     tasks: str = "*",
@@ -111,7 +112,7 @@ def evaluate_embedder(
         NumericError: an embedding is not finite.
     """
     check_pools(tuple(pools))
-    folder = data if isinstance(data, MbeirFolder) else MbeirFolder(data)
+    folder = MbeirFolder(data) if isinstance(data, str | Path) else data
     asked = read_tasks(folder, split, tasks, limit, k)
     by_row = _pools(folder, split, asked, pools)
     distinct = list({id(pool): pool for _, pool in by_row}.values())
@@ -158,7 +159,7 @@ def evaluate_embedder(
 
 
 def _pools(
-    folder: MbeirFolder, split: str, tasks: Sequence[Task], pools: Sequence[str]
+    folder: RetrievalData, split: str, tasks: Sequence[Task], pools: Sequence[str]
 ) -> list[tuple[Task, Pool]]:
     """Pair each task with each of its pools; the union pool is one object for all tasks."""
     pairs = []

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from puma_cli.data.instructions import Instructions
 from puma_cli.data.mbeir import MbeirFolder, TaskName, select_tasks
 from puma_cli.data.records import Candidate, Query
+from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.errors import ConfigError, DataError
 from puma_cli.models.inputs import Input
 
@@ -90,7 +91,7 @@ def list_tasks(data: Path | str, split: str = "test", tasks: str = "*") -> list[
 
 
 def read_tasks(
-    folder: MbeirFolder, split: str, pattern: str = "*", limit: int | None = None, k: int = 5
+    folder: RetrievalData, split: str, pattern: str = "*", limit: int | None = None, k: int = 5
 ) -> list[Task]:
     """Read the tasks of `split` whose names match a glob.
 

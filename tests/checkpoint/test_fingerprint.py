@@ -89,6 +89,18 @@ def test_a_data_set_is_told_by_its_lines_not_its_images(tmp_path: Path) -> None:
     assert fingerprint(tmp_path) != before
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "shop/a.jsonl", "shop/a.parquet"])
+@pytest.mark.parametrize("full", [False, True])
+def test_tables_of_pairs_are_told_by_their_bytes(tmp_path: Path, name: str, full: bool) -> None:
+    table = tmp_path / name
+    table.parent.mkdir(exist_ok=True)
+    table.write_bytes(bytes(range(100)))
+    of_file, of_folder = identify(table, full), identify(tmp_path, full)
+    assert is_unchanged(table, of_file) and is_unchanged(tmp_path, of_folder)
+    flip(table, 50)
+    assert not is_unchanged(table, of_file) and not is_unchanged(tmp_path, of_folder)
+
+
 def test_the_weights_of_a_head_count_like_the_models(weights_copy: Path) -> None:
     (weights_copy / "embedder.json").write_text('{"head": "bridge.safetensors"}')
     save_file({"weight": torch.zeros(64, 64)}, weights_copy / "bridge.safetensors")

@@ -87,6 +87,14 @@ def test_a_grouped_batch_holds_one_task_or_one_modality_of_queries(neighbours: b
     assert found["task"] == (1, 1)
 
 
+def test_a_grouped_batch_holds_one_data_set() -> None:
+    records = [replace(query, qid=f"{n % 3}:{n}") for n, query in enumerate(queries(96, tasks=1))]
+    order = BatchOrder(records, 8, "task", seed=0)
+    batches = [order.batch(step)[1] for step in range(order.steps_per_epoch)]
+    assert len(batches) == 12
+    assert all(len({index % 3 for index in batch}) == 1 for batch in batches)
+
+
 def test_neighbours_meet_in_a_batch() -> None:
     """Families of four fill batches of eight, so every query meets all its siblings."""
     records = queries(96)

@@ -1,0 +1,81 @@
+"""Rows of a parquet file, a few thousand in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from puma_cli.errors import DataError
+
+_ROWS = 4_096
+
+
+class ParquetTable:
+    """The columns of a parquet file that hold texts or lists of texts."""
+
+    unit = "row"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _explained(path), pq.ParquetFile(path) as file:
+            self._schema = file.schema_arrow
+            self.columns = tuple(self._schema.names)
+            empty = file.metadata.num_rows == 0
+        if empty:
+            raise DataError(f"{path} is empty.", hint="Give a table of pairs.")
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield the rows with the columns `names` alone.
+
+        Raises:
+            DataError: the file is broken, or a column holds something else than texts.
+        """
+        for name in names:
+            self._check_texts(name)
+        done = 0
+        with _explained(self.path), pq.ParquetFile(self.path, memory_map=True) as file:
+            for batch in file.iter_batches(_ROWS, columns=list(names)):
+                columns = [batch.column(name).to_pylist() for name in names]
+                for row, values in enumerate(zip(*columns, strict=True), start=done + 1):
+                    yield row, dict(zip(names, values, strict=True))
+                done += batch.num_rows
+
+    def _check_texts(self, name: str) -> None:
+        kind = self._schema.field(name).type
+        inner = kind.value_type if _is_list(kind) else kind
+        # The images of a whole batch would be read before the first row showed what they are.
+        if (
+            pa.types.is_struct(inner)
+            or pa.types.is_binary(inner)
+            or pa.types.is_large_binary(inner)
+        ):
+            raise DataError(
+                f"The column {name!r} of {self.path} holds no texts but {kind}.",
+                cause="Columns of pairs hold texts and paths of image files.",
+                hint="Write images that lie inside the table to files, and their paths to a "
+                "column; of records, write the text.",
+            )
+
+
+def _is_list(kind: Any) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path} cannot be read as parquet.",
+            cause=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            hint="Is it whole? A few lines that begin with `version https://git-lfs` stand for a "
+            "file that is still to be fetched: git lfs pull",
+        ) from error

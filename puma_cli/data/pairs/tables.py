@@ -1,0 +1,154 @@
+"""Rows of a table, whatever its format, each with the line or row it stands in."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from puma_cli.errors import DataError
+
+Row = Mapping[str, Any]
+_BOM = b"\xef\xbb\xbf"
+# Lines of a jsonl file that tell its columns; keys that only later lines have are noticed there.
+_HEAD = 1_000
+
+
+class Table(Protocol):
+    """A file of rows.
+
+    Args:
+        path: where it is.
+        unit: what its rows are counted in, `line` or `row`, from 1.
+        columns: the names of its columns; a jsonl file may have more further down.
+    """
+
+    path: Path
+    unit: str
+    columns: tuple[str, ...]
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Row]]:
+        """Yield each row's number and its values, at least those of the columns `names`.
+
+        Raises:
+            DataError: the file or a row of it is broken.
+        """
+        ...
+
+
+def open_table(path: Path) -> Table:
+    """Open a `.jsonl`, `.csv` or `.parquet` file.
+
+    Raises:
+        DataError: it is empty, cannot be read, or is not what its name says.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        # Imported here, since no other format needs it.
+        from puma_cli.data.pairs.parquet import ParquetTable
+
+        return ParquetTable(path)
+    return CsvTable(path) if suffix == ".csv" else JsonlTable(path)
+
+
+class JsonlTable:
+    """One JSON object a line; empty lines do not count."""
+
+    unit = "line"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        names: dict[str, None] = {}
+        for _, row in islice(self.rows(()), _HEAD):
+            names |= dict.fromkeys(row)
+        self.columns = tuple(names)
+        if not names:
+            raise _empty(path)
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Row]]:
+        """Yield the objects as they are."""
+        for number, line in _lines(self.path):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError("It is no JSON object.")
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{self.path}, line {number} is broken: {line.strip()[:80]!r}.",
+                    cause=str(error),
+                ) from error
+            yield number, row
+
+
+class CsvTable:
+    """Comma-separated values under a line of names, as RFC 4180 has them."""
+
+    unit = "line"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        header = next(self._records(), None)
+        if header is None:
+            raise _empty(path)
+        self.columns = tuple(name.strip() for name in header[1])
+        twice = {name for name in self.columns if name and self.columns.count(name) > 1}
+        if twice:
+            raise DataError(f"{path} has two columns {min(twice)!r}.", hint="Rename one of them.")
+
+    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Row]]:
+        """Yield the lines under the header; a record over several counts as its first."""
+        width = len(self.columns)
+        for number, fields in islice(self._records(), 1, None):
+            if len(fields) != width:
+                raise DataError(
+                    f"{self.path}, line {number} has {len(fields)} fields, not {width}.",
+                    cause=f"The columns are {', '.join(self.columns)}.",
+                    hint="A text with a comma, a quotation mark or a line break in it stands in "
+                    'quotation marks, and a quotation mark in it is doubled: "a ""b"", c".',
+                )
+            yield number, dict(zip(self.columns, fields, strict=True))
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        # Strict, or a quotation mark that is never closed would swallow what follows.
+        reader = csv.reader((line for _, line in _lines(self.path)), strict=True)
+        number = 1
+        try:
+            for fields in reader:
+                if fields:
+                    yield number, fields
+                number = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(
+                f"{self.path}, line {number} is broken.",
+                cause=str(error),
+                hint="Is a quotation mark missing, or not doubled within a text?",
+            ) from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                yield number, _decoded(raw.removeprefix(_BOM) if number == 1 else raw, path, number)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read.", cause=str(error)) from error
+
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number} is not UTF-8.",
+            cause=str(error),
+            hint="Save the file as UTF-8, and unpack it if it is compressed.",
+        ) from error
+
+
+def _empty(path: Path) -> DataError:
+    return DataError(f"{path} is empty.", hint="Give a table of pairs.")
