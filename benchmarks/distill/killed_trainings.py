@@ -1,6 +1,6 @@
 """Trainings that are killed over and over end in the weights of one that nobody touched.
 
-    python benchmarks/distill/kills.py --kills 100 --write kills.md
+    python benchmarks/distill/killed_trainings.py --kills 100 --write kills.md
 
 A tiny student is trained on one and on two processes. A training is killed (SIGKILL to one of its
 processes, or SIGTERM to all, by turns; every third time while a checkpoint is being written), goes
@@ -138,7 +138,7 @@ def killed(
     settings: DistillSettings, count: int, kills: int, chance: random.Random, folder: Path
 ) -> Tally:
     """Kill trainings of so many processes, and tell what came of it."""
-    tally, steps = Tally(count), settings.train.steps or 0
+    tally = Tally(count)
     log = folder / "steps.txt"
     whole = replace(settings, output_dir=folder / f"whole-{count}")
     length = run(whole, count, log).seconds
@@ -173,7 +173,7 @@ def killed(
                 if not (output / "config.json").exists():
                     tally.most_repeated = max(tally.most_repeated, lost)
                     tally.repeated += lost
-                    if lost > settings.train.save_every:
+                    if lost > (settings.train.save_every or 0):
                         tally.faults.append(f"{lost} steps were lost")
             elif ended.code:
                 tally.faults.append(f"a session ended by itself with {ended.code}")
@@ -299,12 +299,12 @@ def write_page(asked: argparse.Namespace, tallies: Sequence[Tally], seconds: flo
     lines = [
         "# Trainings that are killed",
         "",
-        f"Command: `python benchmarks/distill/kills.py --kills {asked.kills} --steps {asked.steps} "
+        f"Command: `python benchmarks/distill/killed_trainings.py --kills {asked.kills} --steps {asked.steps} "
         f"--save-every {asked.save_every} --seed {asked.seed}`, {seconds / 60:.0f} minutes. "
         f"Machine: {platform.machine()}, no GPU, torch {torch.__version__.partition('+')[0]}.",
         "",
-        f"A tiny student, {asked.steps} steps, a state every {asked.save_every} steps, a validation "
-        "every 10; adapters with dropout, a learned temperature.",
+        f"A tiny student, {asked.steps} steps, a state every {asked.save_every}, a validation every "
+        "10; adapters with dropout, a learned temperature.",
         "",
         "| | " + " | ".join(f"{tally.processes} process(es)" for tally in tallies) + " |",
         "|---|" + "---|" * len(tallies),
