@@ -299,17 +299,17 @@ def write_page(asked: argparse.Namespace, tallies: Sequence[Tally], seconds: flo
     lines = [
         "# Trainings that are killed",
         "",
-        f"Command: `python benchmarks/distill/killed_trainings.py --kills {asked.kills} --steps {asked.steps} "
-        f"--save-every {asked.save_every} --seed {asked.seed}`, {seconds / 60:.0f} minutes. "
+        f"Command: `python benchmarks/distill/killed_trainings.py --kills {asked.kills} "
+        f"--steps {asked.steps} --save-every {asked.save_every} --seed {asked.seed}`, {seconds / 60:.0f} minutes. "
         f"Machine: {platform.machine()}, no GPU, torch {torch.__version__.partition('+')[0]}.",
         "",
-        f"A tiny student, {asked.steps} steps, a state every {asked.save_every}, a validation every "
-        "10; adapters with dropout, a learned temperature.",
+        f"A tiny student, {asked.steps} steps, a state every {asked.save_every}, a validation "
+        "every 10; adapters with dropout, a learned temperature.",
         "",
         "| | " + " | ".join(f"{tally.processes} process(es)" for tally in tallies) + " |",
         "|---|" + "---|" * len(tallies),
     ]
-    rows = {
+    rows: dict[str, Sequence[object]] = {
         "kills by SIGKILL": [tally.kills.get("SIGKILL", 0) for tally in tallies],
         "kills by SIGTERM": [tally.kills.get("SIGTERM", 0) for tally in tallies],
         "of them while a checkpoint was being written": [t.while_writing for t in tallies],
