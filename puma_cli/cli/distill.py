@@ -27,6 +27,7 @@ _NESTED = {
     "learning_rate": "optimizer.learning_rate",
     "lora_rank": "lora.rank",
     "loss": "loss.contrastive",
+    "on_bad_image": "batch.bad_images",
 }
 
 
@@ -86,6 +87,14 @@ def distill(
     ] = None,
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Go on from the state in --output-dir.")
+    ] = None,
+    on_bad_image: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="error, or skip: leave out what shows an image that cannot be read.  "
+            "[default: error]",
+        ),
     ] = None,
     num_processes: Annotated[
         int | None,

@@ -120,6 +120,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "chunk_tokens": _COUNT,
         "chunk_pixels": _COUNT,
         "accumulate": _COUNT,
+        "bad_images": _OneOf(("error", "skip")),
         "instruction": _OneOf(("first", "seeded")),
     },
     "PairsSettings": {

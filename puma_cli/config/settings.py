@@ -327,6 +327,8 @@ class BatchSettings:
         chunk_pixels: likewise for the pixels of images.
         accumulate: batches, each with a loss of its own, whose gradients make one step (>= 1); for
             more negatives take a larger `size` with chunks instead.
+        bad_images: `error` ends the training at an image that cannot be read; `skip` leaves out the
+            queries and candidates that show it, and counts them.
         augment: show each image in a random view (turned, scaled, shifted, on a tinted ground),
             drawn from the seed, the epoch and the query.
     """
@@ -339,6 +341,7 @@ class BatchSettings:
     chunk_tokens: int | None = None
     chunk_pixels: int | None = None
     accumulate: int = 1
+    bad_images: str = "error"
     augment: bool = False
 
 

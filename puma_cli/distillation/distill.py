@@ -102,6 +102,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
             _project(training, objective.projection, output, reporter)
         reached_end = ready and training.run(reporter, stop)
         if reached_end:
+            _note_unreadable(training, reporter)
             _finish(training, settings, output, parents)
     result = _result(output.root, training.progress, reached_end)
     if stop.signal is not None and not reached_end:
@@ -139,7 +140,7 @@ def _prepare(
             depth = depth_of(resolve(settings.teacher))
             hints = hint_depths(student.depth, depth, settings.loss.hint_depths)
         if not cached:
-            teacher = load(settings.teacher, settings.device, "float32")
+            teacher = _opened(settings.teacher, settings)
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train, hints)
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
@@ -234,6 +235,17 @@ def _keep_best(
     return keep
 
 
+def _note_unreadable(training: Training, reporter: Reporter) -> None:
+    """Say how many images could not be read by any process."""
+    own = {str(path) for path in training.pair.embedder.processor.images.unreadable}
+    every = sorted(set().union(*training.processes.gather(own)))
+    if every:
+        reporter.note(
+            f"{len(every):,} images could not be read, and what shows them was left out; the first "
+            f"is {every[0]}."
+        )
+
+
 def _finish(
     training: Training, settings: DistillSettings, output: TrainingFolder, parents: list[Parent]
 ) -> None:
@@ -255,7 +267,7 @@ def _taught(
         return True
     reporter.note(f"The teacher reads {len(training.cache):,} distinct inputs, once.")
     return training.cache.fill(
-        lambda: load(settings.teacher, settings.device, "float32"),
+        lambda: _opened(settings.teacher, settings),
         reporter,
         stop,
         training.processes,
@@ -293,7 +305,7 @@ def _student(
     settings: DistillSettings, data: TrainingData, output: TrainingFolder, processes: Processes
 ) -> Embedder:
     if settings.student != FRESH:
-        return load(settings.student, settings.device, "float32")
+        return _opened(settings.student, settings)
 
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     def build() -> None:
@@ -302,7 +314,13 @@ def _student(
             output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
 
     processes.first(build)
-    return load(output.initial, settings.device, "float32")
+    return _opened(output.initial, settings)
+
+
+def _opened(model: str | Path, settings: DistillSettings) -> Embedder:
+    embedder = load(model, settings.device, "float32")
+    embedder.processor.images.stands_in = settings.batch.bad_images == "skip"
+    return embedder
 
 
 def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:

@@ -164,6 +164,7 @@ class Training:
         return {
             **accuracy,
             "hard_negatives": float(prepared.batch.hard_negatives),
+            "left_out": float(found.left_out),
             "chunks": float(max(1, len(prepared.chunks))),
             **self.objective.temperatures(self.progress.step / self.steps),
         }

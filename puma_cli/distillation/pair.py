@@ -71,6 +71,8 @@ class Pair:
                 student.settings,
                 head=student.head,
             )
+            images = self.embedder.processor.images
+            images.stands_in = student.processor.images.stands_in
         self.kept = list(kept) if self.shared and kept else list(range(self.embedder.depth))
         self._same_vision = self.shared
         self.sharded = False

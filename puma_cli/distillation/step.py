@@ -30,6 +30,7 @@ from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.random_state import random_state, replayed
 from puma_cli.distillation.shares import deal
 from puma_cli.distillation.teacher_cache import TeacherCache
+from puma_cli.errors import DataError
 from puma_cli.losses import Labels
 from puma_cli.models.inputs import Input
 from puma_cli.models.read_ahead import read_ahead
@@ -68,12 +69,14 @@ class Outcome:
         terms: its unweighted terms.
         student: the student's embeddings, without graph.
         labels: what the losses knew.
+        left_out: inputs that the loss knows nothing of, as an image could not be read.
     """
 
     loss: Tensor
     terms: dict[str, Tensor]
     student: Embeddings
     labels: Labels
+    left_out: int = 0
 
 
 class Step:
@@ -178,16 +181,18 @@ class Step:
             theirs: the teacher's, or None.
         """
         batch, device = prepared.batch, self._pair.embedder.device
-        labels = batch.labels.to(device)
         student = self._together(ours, prepared).requires_grad_()
         if self._cache is not None:
             theirs = self._cache.vectors(batch.inputs).to(device)
         elif theirs is not None:
             theirs = self._together(theirs, prepared)
-        count, inner = len(batch.queries), self._pair.inner
-        taught = None if theirs is None else Embeddings.of(theirs, count, inner)
+        seen = self._readable(prepared)
+        asked, offered = seen[: len(batch.queries)], seen[len(batch.queries) :]
+        labels = batch.labels.kept(asked, offered).to(device)
+        count, inner, seen = int(asked.sum()), self._pair.inner, seen.to(device)
+        taught = None if theirs is None else Embeddings.of(theirs[seen], count, inner)
         with torch.enable_grad():
-            known = Embeddings.of(student, count, inner)
+            known = Embeddings.of(student[seen], count, inner)
             loss, terms = self._objective(known, taught, labels, progress, self._bank(batch))
         (weight * loss).backward()
         assert student.grad is not None
@@ -196,8 +201,35 @@ class Step:
         # The mean over all processes is taken of what only one of them has.
         gradient[: len(own)] = self._processes.count * student.grad[own]
         bare = {name: value.detach() for name, value in terms.items()}
-        shown = Embeddings.of(student.detach(), count, inner)
-        return Outcome(loss.detach(), bare, shown, labels), gradient
+        shown = Embeddings.of(student.detach()[seen], count, inner)
+        left_out = len(seen) - int(seen.sum())
+        return Outcome(loss.detach(), bare, shown, labels, left_out), gradient
+
+    def _readable(self, prepared: Prepared) -> Tensor:
+        """Tell which of the batch's inputs the loss may know (B + C).
+
+        Left out is what shows an image that its process could not read, and a query without its
+        positive.
+
+        Raises:
+            DataError: nothing is left.
+        """
+        batch, images = prepared.batch, self._pair.embedder.processor.images
+        lost = torch.zeros(len(batch.inputs), dtype=torch.int32)
+        if not images.stands_in:
+            return lost == 0
+        for place in prepared.shares[self._processes.place]:
+            lost[place] = batch.inputs[place].image in images.unreadable
+        self._processes.total(lost)
+        readable, count = lost == 0, len(batch.queries)
+        readable[:count] &= readable[count:][batch.labels.target]
+        if not bool(readable[:count].any()):
+            raise DataError(
+                "No query of a batch can be read with its positive.",
+                cause="Their images are missing or broken.",
+                hint="Check the data set's image folder.",
+            )
+        return readable
 
     def _bank(self, batch: ContrastiveBatch) -> Tensor | None:
         """Draw embeddings of the teacher from its cache, others for every batch."""

@@ -24,6 +24,21 @@ class Labels:
     query_modality: Tensor
     candidate_modality: Tensor
 
+    def kept(self, queries: Tensor, candidates: Tensor) -> Labels:
+        """Return the labels of some queries and candidates.
+
+        Args:
+            queries: True for those that stay (B,); their positives must stay too.
+            candidates: likewise (C,).
+        """
+        column = candidates.cumsum(0) - 1
+        return Labels(
+            column[self.target[queries]],
+            self.excluded[queries][:, candidates],
+            self.query_modality[queries],
+            self.candidate_modality[candidates],
+        )
+
     def to(self, device: torch.device) -> Labels:
         """Return the labels on `device`."""
         return Labels(**{name: value.to(device) for name, value in vars(self).items()})

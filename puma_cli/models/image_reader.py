@@ -17,6 +17,8 @@ from puma_cli.models.recently_used import RecentlyUsed
 PIXEL_CACHE_BYTES = 1 << 30
 FILE_CACHE_BYTES = 256 << 20
 COUNT_CACHE_ENTRIES = 1_000_000
+# What is seen in place of an image that cannot be read: width and height.
+STAND_IN = (28, 28)
 # An image as the vision tower takes it: flattened patches (P, C), and their grid (3).
 Pixels = tuple[np.ndarray, tuple[int, ...]]
 # What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
@@ -29,11 +31,16 @@ class ImageReader:
     The pixels of recent images stay in memory, and the small encoded files of many more, since
     reading them singly can cost more than a step.
 
+    With `stands_in`, an image that cannot be read is a white square from then on, and is noted in
+    `unreadable`, so that what it was to teach can be left out.
+
     Args:
         image_processor: a Qwen2-VL image processor.
     """
 
     def __init__(self, image_processor: Any) -> None:
+        self.stands_in = False
+        self.unreadable: dict[Path, DataError] = {}
         self._image_processor = image_processor
         self._pixels: RecentlyUsed[Pixels] = RecentlyUsed(PIXEL_CACHE_BYTES)
         self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
@@ -65,13 +72,29 @@ class ImageReader:
         count = self._counts.get(path)
         if count is None:
             try:
-                with Image.open(io.BytesIO(self._encoded(path))) as image:
-                    width, height = image.size
-                count = int(self._image_processor.get_number_of_image_patches(height, width))
-            except _UNDECODABLE as error:
-                raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+                count = self._count(path)
+            except DataError as error:
+                self._give_up(path, error)
+                count = self._patches(*STAND_IN)
             self._counts.put(path, count, 1)
         return count
+
+    def _count(self, path: Path) -> int:
+        try:
+            with Image.open(io.BytesIO(self._encoded(path))) as image:
+                width, height = image.size
+            return self._patches(width, height)
+        except _UNDECODABLE as error:
+            raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+
+    def _patches(self, width: int, height: int) -> int:
+        return int(self._image_processor.get_number_of_image_patches(height, width))
+
+    def _give_up(self, path: Path, error: DataError) -> None:
+        """Note an image that cannot be read, or raise why."""
+        if not self.stands_in:
+            raise error
+        self.unreadable.setdefault(path, error)
 
     def _encoded(self, path: Path) -> bytes:
         encoded = self._files.get(path)
@@ -81,7 +104,13 @@ class ImageReader:
         return encoded
 
     def _open(self, path: Path, view: int | None) -> Image.Image:
-        image = _decoded(self._encoded(path), path)
+        if path in self.unreadable:
+            return Image.new("RGB", STAND_IN, "white")
+        try:
+            image = _decoded(self._encoded(path), path)
+        except DataError as error:
+            self._give_up(path, error)
+            return self._open(path, view)
         return _on_white(image) if view is None else random_view(image, view)
 
     def _processed(self, images: Sequence[Image.Image], paths: Sequence[Path]) -> list[Pixels]:
@@ -91,9 +120,9 @@ class ImageReader:
             out = self._image_processor(images=list(images), return_tensors="np")
         except ValueError as error:  # sides in a ratio of more than 200, for one
             if len(images) == 1:
-                raise DataError(
-                    f"The image {paths[0]} cannot be used.", cause=str(error)
-                ) from error
+                why = DataError(f"The image {paths[0]} cannot be used.", cause=str(error))
+                self._give_up(paths[0], why)
+                return self._processed([self._open(paths[0], None)], paths)
             # Which one it is shows when each comes alone.
             pairs = zip(images, paths, strict=True)
             return [entry for image, path in pairs for entry in self._processed([image], [path])]

@@ -86,7 +86,7 @@ class Processor:
         self._specials = sorted(
             {str(token) for token in tokenizer.get_added_vocab()}, key=len, reverse=True
         )
-        self._images = ImageReader(image_processor)
+        self.images = ImageReader(image_processor)
         self._layouts: RecentlyUsed[torch.Tensor] = RecentlyUsed(POSITION_CACHE_ENTRIES)
         self._turn = Lock()
 
@@ -118,7 +118,7 @@ class Processor:
         patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
         with self._turn:
             rows = self.tokenizer(self.render(inputs), add_special_tokens=False)["input_ids"]
-            patches = [0 if e.image is None else self._images.patches_of(e.image) for e in inputs]
+            patches = [0 if e.image is None else self.images.patches_of(e.image) for e in inputs]
         return [
             # The prompt has one token for the image, in place of its own.
             InputSize(len(row) + max(0, count // merge**2 - 1), count * patch**2)
@@ -126,7 +126,7 @@ class Processor:
         ]
 
     def _collate(self, inputs: Sequence[Input]) -> Batch:
-        pixels = self._images.pixels_of([(e.image, e.view) for e in inputs if e.image is not None])
+        pixels = self.images.pixels_of([(e.image, e.view) for e in inputs if e.image is not None])
         grids = [grid for _, grid in pixels]
         rows = self._token_ids(self.render(inputs), iter(grids))
         width = max(len(row) for row in rows)

@@ -24,9 +24,10 @@ from puma_cli.config.settings import (
     OptimizerSettings,
     TrainSettings,
 )
+from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation import state
 from puma_cli.distillation.distill import distill
-from puma_cli.errors import CheckpointError, ConfigError, NumericError, OutputError
+from puma_cli.errors import CheckpointError, ConfigError, DataError, NumericError, OutputError
 from puma_cli.interruption import Stopped
 from puma_cli.models.embedder import load
 from puma_cli.models.fresh import build_fresh
@@ -409,3 +410,32 @@ def test_resuming_what_is_not_there_is_an_error(settings: DistillSettings) -> No
     with pytest.raises(OutputError, match="no training to resume"):
         distill(replace(settings, resume=True))
     assert not settings.output_dir.exists()
+
+
+def test_broken_images_end_a_training_or_are_counted(
+    settings: DistillSettings, tiny_scenes: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_scenes, data)
+    pool = MbeirFolder(data).union_pool("train")
+    images = [each.image for each in pool if each.image is not None]
+    images[0].write_bytes(b"no image")
+    images[1].unlink()
+    asked = replace(settings, data=data, train=replace(settings.train, steps=20))
+    with pytest.raises(DataError, match=r"cannot be decoded|is missing"):
+        distill(asked)
+    notes: list[str] = []
+
+    class Notes(Reporter):
+        def note(self, text: str) -> None:
+            notes.append(text)
+
+    skipping = replace(asked, batch=replace(asked.batch, bad_images="skip"))
+    for name, cached in (("asked", False), ("cached", True)):
+        way = replace(
+            skipping,
+            output_dir=tmp_path / name,
+            train=replace(skipping.train, cache_teacher=cached),
+        )
+        assert distill(way, Notes()).finished
+    assert any("could not be read, and what shows them was left out" in note for note in notes)

@@ -20,6 +20,8 @@ from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.random_state import random_state, replayed
 from puma_cli.distillation.step import Outcome, Step
+from puma_cli.errors import DataError
+from puma_cli.losses import Labels
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.inputs import Input
 from puma_cli.models.processing import Batch
@@ -194,3 +196,49 @@ def test_sizes_are_those_of_the_tensors(tiny_checkpoint: Path, batch: Contrastiv
         assert size.tokens == alone.input_ids.shape[1]
         patches = 0 if alone.pixel_values is None else len(alone.pixel_values)
         assert size.pixels == patches * patch**2
+
+
+def test_what_shows_a_broken_image_is_left_out_and_nothing_else(
+    tiny_checkpoint: Path, batch: ContrastiveBatch, tmp_path: Path
+) -> None:
+    count, target = len(batch.queries), batch.labels.target.tolist()
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    column = next(at for at in target if batch.candidates[at].image is not None)
+    row = next(
+        at
+        for at, entry in enumerate(batch.queries)
+        if entry.image is not None and target[at] != column
+    )
+    shown = list(batch.inputs)
+    for place in (row, count + column):
+        shown[place] = replace(shown[place], image=broken)
+    damaged = replace(batch, queries=shown[:count], candidates=shown[count:])
+    pair = pair_of(tiny_checkpoint, LoraSettings(), TrainSettings(), double=True)
+    in_double(pair.embedder)
+    with pytest.raises(DataError, match=r"broken\.png cannot be decoded"):
+        run(pair, damaged, WHOLE)
+    pair.embedder.processor.images.stands_in = True
+    outcome, _ = run(pair, damaged, CHUNKS)
+    found = gradients(pair)
+    # By hand: the queries and candidates that stay, and where each query's positive is among them.
+    queries = [at for at in range(count) if at != row and target[at] != column]
+    columns = [at for at in range(len(batch.candidates)) if at != column]
+    labels = Labels(
+        torch.tensor([columns.index(target[at]) for at in queries]),
+        batch.labels.excluded[queries][:, columns],
+        batch.labels.query_modality[queries],
+        batch.labels.candidate_modality[columns],
+    )
+    kept = [batch.queries[at] for at in queries] + [batch.candidates[at] for at in columns]
+    tensors = pair.embedder.collate(kept)
+    student, teacher = pair.embed(tensors, pair.see(tensors), with_teacher=True)
+    assert teacher is not None
+    sides = [Embeddings.of(rows, len(queries)) for rows in (student, teacher)]
+    loss, _ = Objective(LOSS)(*sides, labels, progress=0.3)
+    loss.backward()
+    assert outcome.left_out == count - len(queries) + 1
+    assert apart(outcome.loss, loss.detach()) <= 1e-10
+    for name, expected in gradients(pair).items():
+        assert apart(found[name], expected) <= 1e-9, name
+    assert list(pair.embedder.processor.images.unreadable) == [broken]
