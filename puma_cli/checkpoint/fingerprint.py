@@ -21,7 +21,14 @@ _WINDOWS = 4
 _WINDOW = 256  # bytes
 _CHUNK = 1 << 22
 # Files about a folder rather than part of what it computes.
-_ABOUT = (PROVENANCE, LAYOUT.card, LAYOUT.log)
+_ABOUT = (
+    PROVENANCE,
+    LAYOUT.card,
+    LAYOUT.log,
+    LAYOUT.training_page,
+    LAYOUT.training_plot,
+    LAYOUT.tensorboard,
+)
 _TEXTS = ("*.json", "*.jsonl", "*.tsv", "*.txt")
 _DATA_ROOMS = (LAYOUT.queries, LAYOUT.pools, LAYOUT.qrels, LAYOUT.instructions)
 
@@ -67,10 +74,10 @@ def full_hash(folder: str | Path) -> str:
     folder = Path(folder)
     digest = hashlib.sha256()
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = file.relative_to(folder).as_posix()
-        if name in _ABOUT:
+        place = file.relative_to(folder)
+        if place.parts[0] in _ABOUT:
             continue
-        _add(digest, name, file.stat().st_size)
+        _add(digest, place.as_posix(), file.stat().st_size)
         with file.open("rb", buffering=0) as opened:
             while chunk := opened.read(_CHUNK):
                 digest.update(chunk)

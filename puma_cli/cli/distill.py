@@ -10,10 +10,10 @@ import typer
 
 import puma_cli
 from puma_cli.cli import options
-from puma_cli.cli.console_reporter import show_seconds
 from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome
 from puma_cli.cli.session import session
+from puma_cli.report.numbers import duration
 
 if TYPE_CHECKING:
     from puma_cli.config.settings import DistillSettings
@@ -133,7 +133,7 @@ def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
             "finished": result.finished,
         },
         body=(
-            f"{state} {result.steps} steps in {show_seconds(result.seconds)}; {best}.",
+            f"{state} {result.steps} steps in {duration(result.seconds)}; {best}.",
             f"Model: {result.folder}",
         ),
         next_command=puma("eval", result.folder, "--data", settings.data)

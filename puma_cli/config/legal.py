@@ -77,6 +77,20 @@ _POSITIVE = _Range(low=0, open_low=True)
 _NOT_NEGATIVE = _Range(low=0)
 _COUNT = _Range(low=1)
 _SPLITS = _OneOf(("val", "test"))
+# Those that accelerate knows, under its names.
+_TRACKERS = (
+    "auto",
+    "none",
+    "tensorboard",
+    "wandb",
+    "trackio",
+    "comet_ml",
+    "aim",
+    "mlflow",
+    "clearml",
+    "dvclive",
+    "swanlab",
+)
 _ROWS = _NoneOr(_Range(low=20))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -145,6 +159,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "validate_every": _COUNT,
         "validation_limit": _Range(low=0),
         "save_dtype": _OneOf(_DTYPES),
+        "trackers": _OneOf(_TRACKERS),
     },
     "FreshSettings": {
         "vocabulary": _Range(low=300),

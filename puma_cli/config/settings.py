@@ -7,6 +7,8 @@ from pathlib import Path
 
 FRESH = "fresh"
 NO_TEACHER = "none"
+AUTO = "auto"
+NO_TRACKERS = "none"
 
 
 @dataclass(frozen=True)
@@ -285,6 +287,9 @@ class TrainSettings:
         validate_every: steps between two validations and saves of state (>= 1).
         validation_limit: queries of each task used for validation; with 0 there is none, and the
             last weights are kept.
+        validate_teacher: score the teacher on the same queries, once, before the first step, so
+            that the log says which share of its hit@1 the student has. It takes as long as one
+            validation of a student at full depth.
         freeze_vision: keep the vision tower and its merger as they are.
         train_embeddings: train the token embedding table (full training only).
         cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,
@@ -293,17 +298,21 @@ class TrainSettings:
         cache_dir: folder that these embeddings stay in, for other trainings with the same teacher;
             by default they go when the training ends.
         save_dtype: dtype of the written weights: `float32`, `float16`, `bfloat16` or `auto`.
+        trackers: where the log's numbers go besides: `auto` (TensorBoard, if it is installed),
+            `none`, or names such as tensorboard,wandb.
     """
 
     steps: int | None = None
     epochs: float = 2.0
     validate_every: int = 100
     validation_limit: int = 100
+    validate_teacher: bool = True
     freeze_vision: bool = True
     train_embeddings: bool = False
     cache_teacher: bool = False
     cache_dir: str = ""
     save_dtype: str = "auto"
+    trackers: tuple[str, ...] = (AUTO,)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,8 +17,11 @@ from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Query
+from puma_cli.distillation.asked_once import ask_teacher
 from puma_cli.distillation.checks import check_training, check_widths, is_mixed
 from puma_cli.distillation.frozen_vision import planned_images
+from puma_cli.distillation.live_page import LivePage
+from puma_cli.distillation.log import TrainingLog
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
@@ -27,6 +30,13 @@ from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, latest_state, load_state
 from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
+from puma_cli.distillation.trackers import (
+    accelerator_options,
+    choose_trackers,
+    close_trackers,
+    start_trackers,
+)
+from puma_cli.distillation.validation import HitRates, Validation
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.devices import choose_device
@@ -71,6 +81,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     check_settings(settings)
     objective = Objective(settings.loss)
     check_training(settings)
+    trackers = choose_trackers(settings.train.trackers)
     data = MbeirFolder(settings.data)
     queries = data.train_queries(settings.tasks)
     output = TrainingFolder(settings.output_dir)
@@ -81,15 +92,20 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     with StopRequest(settings.stop_after) as stop:
         try:
             parents = _parents(settings)
-            training = _prepare(settings, data, queries, objective, output, reporter)
+            training = _prepare(settings, data, queries, objective, output, trackers, reporter)
         except BaseException:
             output.withdraw()
             raise
         output.begin()
-        ready = _taught(training, settings, reporter, stop) and _seen(training, reporter, stop)
+        ready = ask_teacher(training, Validation(data, settings), reporter, stop) and _seen(
+            training, reporter, stop
+        )
         reached_end = ready and training.run(reporter, stop)
+        close_trackers(training.accelerator)
         if reached_end:
             output.finish(settings, training.pair, training.progress, parents)
+        if ready:
+            LivePage(output.root, reporter).draw()
     result = _result(output.root, training.progress, reached_end)
     if stop.signal is not None and not reached_end:
         raise Stopped(
@@ -106,6 +122,7 @@ def _prepare(
     queries: list[Query],
     objective: Objective,
     output: TrainingFolder,
+    trackers: list[str],
     reporter: Reporter,
 ) -> Training:
     from accelerate import Accelerator
@@ -113,7 +130,11 @@ def _prepare(
 
     device = choose_device(settings.device)
     mixed = is_mixed(settings.dtype, device.type)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no")
+    accelerator = Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if mixed else "no",
+        **accelerator_options(trackers, output.root),
+    )
     if accelerator.num_processes > 1:
         raise ConfigError(
             f"{accelerator.num_processes} processes were started.",
@@ -168,6 +189,10 @@ def _prepare(
             planned_inputs(order, examples, steps),
             identify_teacher(resolve(settings.teacher), settings.full_hash),
         )
+    log = TrainingLog(output.log)
+    log.rewind(progress.step)
+    start_trackers(accelerator, settings, progress.step)
+    validation = Validation(data, settings)
     return Training(
         pair=pair,
         objective=objective,
@@ -180,23 +205,12 @@ def _prepare(
         settings=settings,
         steps=steps,
         folder=output.state,
-        log=output.log,
-        validate=_validation(pair, data, settings),
+        log=log,
+        validate=lambda: _validate(pair, validation),
         keep_best=lambda: output.keep_best(pair, settings.train.save_dtype),
+        draw=LivePage(output.root, reporter).draw_if_due,
         progress=progress,
         cache=cache,
-    )
-
-
-def _taught(
-    training: Training, settings: DistillSettings, reporter: Reporter, stop: StopRequest
-) -> bool:
-    """Fill the teacher's cache, if there is one; return False if a stop was asked for meanwhile."""
-    if training.cache is None:
-        return True
-    reporter.note(f"The teacher reads {len(training.cache):,} distinct inputs, once.")
-    return training.cache.fill(
-        lambda: load(settings.teacher, settings.device, "float32"), reporter, stop
     )
 
 
@@ -235,26 +249,11 @@ def _training_texts(
     return (text for text in chain(instructions, own, candidates) if text)
 
 
-def _validation(
-    pair: Pair, data: MbeirFolder, settings: DistillSettings
-) -> Callable[[], float | None]:
-    from puma_cli.evaluation.evaluate import evaluate_embedder
-
-    def validate() -> float | None:
-        if not settings.train.validation_limit or not (data.root / "query" / "val").is_dir():
-            return None
-        with pair.student() as student:
-            scores = evaluate_embedder(
-                student,
-                data,
-                split="val",
-                tasks=settings.tasks,
-                pools=("local",),
-                limit=settings.train.validation_limit,
-            )
-        return float(scores.mean("hit@1", pool="local"))
-
-    return validate
+def _validate(pair: Pair, validation: Validation) -> HitRates | None:
+    if not validation:
+        return None
+    with pair.student() as student:
+        return validation.score(student)
 
 
 def _kept_layers(settings: DistillSettings) -> list[int] | None:

@@ -35,11 +35,13 @@ class Prepared:
         batch: the examples.
         parts: the tensors of all inputs, for a batch that is computed at once.
         chunks: places of each chunk's inputs, for one that is not.
+        tokens: tokens of all inputs, those of images included, padding left out.
     """
 
     batch: ContrastiveBatch
     parts: Sequence[Part] = ()
     chunks: Sequence[Sequence[int]] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,10 @@ class Step:
             sizes = embedder.processor.sizes(batch.inputs)
             chunks = plan_chunks(sizes, settings.chunk_tokens, settings.chunk_pixels)
             if len(chunks) > 1:
-                return Prepared(batch, chunks=chunks)
+                return Prepared(batch, chunks=chunks, tokens=sum(s.tokens for s in sizes))
+        whole = embedder.collate(batch.inputs)
         # Texts of one batch differ in length: apart, they are computed without the padding.
-        return Prepared(batch, split_by_length(embedder.collate(batch.inputs)))
+        return Prepared(batch, split_by_length(whole), tokens=int(whole.attention_mask.sum()))
 
     def backward(self, prepared: Prepared, progress: float) -> Outcome:
         """Add the gradients of the batch's loss to the trained parameters.
