@@ -17,7 +17,7 @@ from puma_cli.errors import ConfigError
 PROJECT = "puma"
 TENSORBOARD = "tensorboard"
 # What pip calls the package of a tracker, where that is not the tracker's own name.
-_PACKAGES = {"comet_ml": "comet-ml"}
+_PACKAGES = {TENSORBOARD: "'puma-cli[tensorboard]'", "comet_ml": "comet-ml"}
 
 
 def choose_trackers(names: tuple[str, ...]) -> list[str]:

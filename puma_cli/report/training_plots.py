@@ -209,7 +209,7 @@ def draw_line(axes: Axes, found: Series, colour: str, label: str = "", **more: A
 
 def step_axis(axes: Axes, history: TrainingHistory) -> None:
     """Let the axis run over all steps of the training so far."""
-    axes.set_xlim(0, 1.02 * history.steps)
+    axes.set_xlim(0, 1.05 * history.steps)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("step")

@@ -70,7 +70,7 @@ def test_a_resumed_training_measures_its_own_speed(clock: Clock) -> None:
 def test_a_day_of_training_takes_a_few_hundred_lines(clock: Clock) -> None:
     stream = io.StringIO()
     reporter = LogReporter(stream)
-    told = []
+    told: list[float] = []
     for done in range(1, 8_641):
         clock.now += 10.0
         reporter.step(done, 8_640, {"loss": 1.0})

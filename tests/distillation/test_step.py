@@ -195,3 +195,14 @@ def test_sizes_are_those_of_the_tensors(tiny_checkpoint: Path, batch: Contrastiv
         assert size.tokens == alone.input_ids.shape[1]
         patches = 0 if alone.pixel_values is None else len(alone.pixel_values)
         assert size.pixels == patches * patch**2
+
+
+def test_tokens_are_counted_alike_at_once_and_in_chunks(
+    tiny_checkpoint: Path, batch: ContrastiveBatch
+) -> None:
+    pair = pair_of(tiny_checkpoint, LoraSettings(), TrainSettings(), double=False)
+    steps = [Step(pair, Objective(LOSS), Accelerator(cpu=True), kind) for kind in (WHOLE, CHUNKS)]
+    whole, chunked = (step.prepare(batch) for step in steps)
+    assert chunked.chunks and not whole.chunks
+    widths = [pair.embedder.collate([entry]).input_ids.shape[1] for entry in batch.inputs]
+    assert whole.tokens == chunked.tokens == sum(widths)
