@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import puma_cli
+from puma_cli.checkpoint.layout import TRAINING_PAGE
 from puma_cli.cli import options
 from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome
@@ -121,6 +122,7 @@ def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
         if result.best_score is None
         else f"best at step {result.best_step}: mean validation hit@1 {percent(result.best_score)}"
     )
+    page = result.folder / TRAINING_PAGE
     state = "Trained" if result.finished else "Stopped, with state saved, after"
     return Outcome(
         value=str(result.folder),
@@ -135,6 +137,7 @@ def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
         body=(
             f"{state} {result.steps} steps in {duration(result.seconds)}; {best}.",
             f"Model: {result.folder}",
+            *([f"How it went: {page}"] if page.is_file() else []),
         ),
         next_command=puma("eval", result.folder, "--data", settings.data)
         if result.finished

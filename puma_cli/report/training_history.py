@@ -19,7 +19,16 @@ from puma_cli.distillation.validation import STUDENT, TEACHER
 from puma_cli.errors import DataError
 
 # Settings that say where and how long, not what is trained.
-_ASIDE = ("teacher", "resume", "overwrite", "stop_after", "device", "full_hash")
+_ASIDE = (
+    "teacher",
+    "resume",
+    "overwrite",
+    "stop_after",
+    "device",
+    "full_hash",
+    "train.trackers",
+    "train.cache_dir",
+)
 
 
 @dataclass(frozen=True)

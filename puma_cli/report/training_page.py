@@ -133,7 +133,7 @@ def _summary(history: TrainingHistory, output_dir: str) -> str:
         )
         if history.finished:
             paragraphs.append(
-                "Chosen on these very queries, so the test split will say a little less:"
+                "The step was chosen on these very queries; the test split says what it is worth:"
             )
     data = history.settings.get("data")
     command = ""

@@ -166,6 +166,9 @@ def plot_answers(history: TrainingHistory) -> Figure | None:
     masked = history.series("masked")
     if not shown:
         return None
+    # In batches of one modality all negatives are of the same: two curves would hide one another.
+    whole = shown.get("accuracy")
+    shown = {name: found for name, found in shown.items() if name == "accuracy" or found != whole}
     with house_style():
         figure, axes = canvas(WIDTH, 3.4, columns=2 if masked else 1)
         for name, found in shown.items():

@@ -13,7 +13,7 @@ from puma_cli.report.page import Drawing
 from puma_cli.report.training_captions import LABELS, caption
 from puma_cli.report.training_history import TrainingHistory
 from puma_cli.report.training_page import draw_figures, render, write_training_plot
-from puma_cli.report.training_plots import plot_loss, plot_summary, plot_validation
+from puma_cli.report.training_plots import plot_answers, plot_loss, plot_summary, plot_validation
 from puma_cli.report.training_tables import score_rows
 from tests.report.drawn import corners, heights
 from tests.report.html_check import Reading, read
@@ -100,6 +100,14 @@ def test_the_terms_are_stacked_to_the_loss() -> None:
     tops = [float(corners(area)[:, 1].max()) for area in axes.collections]
     assert tops == sorted(tops)
     assert tops[-1] == pytest.approx(max(loss.values))
+
+
+def test_curves_that_coincide_are_drawn_once() -> None:
+    made = training()
+    rows = [{**row, "intra": row["accuracy"]} if "loss" in row else row for row in made.rows]
+    whole, alike = (plot_answers(each) for each in (made, replace(made, rows=rows)))
+    assert whole is not None and alike is not None
+    assert [len(figure.axes[0].lines) for figure in (whole, alike)] == [3, 2]
 
 
 def test_the_right_scale_is_the_share_of_the_teachers() -> None:
