@@ -57,6 +57,7 @@ def write_card(
     summary: str,
     facts: Sequence[tuple[str, str]] = (),
     usage: str = USAGE,
+    more: Sequence[str] = (),
     name: str = ".",
     metadata: Mapping[str, str | Sequence[str]] | None = None,
 ) -> None:
@@ -66,6 +67,7 @@ def write_card(
         summary: what the model is, one paragraph.
         facts: rows of a table of names and values.
         usage: how to use it, where FOLDER stands for `name`.
+        more: further sections in Markdown, each with its heading.
         metadata: further front matter, such as `license` or `base_model`.
     """
     front: dict[str, str | Sequence[str]] = {
@@ -76,11 +78,18 @@ def write_card(
     front.update(metadata or {})
     sections = [_front_matter(front), f"# {title}\n", summary.strip() + "\n"]
     if facts:
-        rows = "".join(f"| {_cell(left)} | {_cell(right)} |\n" for left, right in facts)
-        sections.append(f"| | |\n|---|---|\n{rows}")
+        sections.append(markdown_table(("", ""), facts))
     if usage:
         sections.append(f"## Use\n\n{usage.replace('FOLDER', name).strip()}\n")
+    sections += [f"{section.strip()}\n" for section in more]
     write_text(folder / CARD, "\n".join(sections))
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown, each row as long as the headings."""
+    lines = [headers, *([_cell(cell) for cell in row] for row in rows)]
+    head, *body = (f"| {' | '.join(line)} |\n" for line in lines)
+    return f"{head}|{'---|' * len(headers)}\n{''.join(body)}"
 
 
 def inherited_metadata(folder: Path) -> dict[str, str]:

@@ -21,7 +21,14 @@ _WINDOWS = 4
 _WINDOW = 256  # bytes
 _CHUNK = 1 << 22
 # Files about a folder rather than part of what it computes.
-_ABOUT = (PROVENANCE, LAYOUT.card, LAYOUT.log)
+_ABOUT = (
+    PROVENANCE,
+    LAYOUT.card,
+    LAYOUT.log,
+    LAYOUT.training_page,
+    LAYOUT.training_plot,
+    LAYOUT.tensorboard,
+)
 _TEXTS = ("*.json", "*.jsonl", "*.tsv", "*.txt")
 # What training data can be beside a data set in the M-BEIR layout; shards lie one level below.
 _TABLES = ("*.parquet", "*.csv", "*.jsonl")
@@ -71,7 +78,7 @@ def full_hash(folder: str | Path) -> str:
     digest = hashlib.sha256()
     for file in [folder] if folder.is_file() else _all_files(folder):
         name = _name(file, folder)
-        if name in _ABOUT:
+        if name.partition("/")[0] in _ABOUT:
             continue
         _add(digest, name, file.stat().st_size)
         with file.open("rb", buffering=0) as opened:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from puma_cli.progress import SILENT, Reporter
+from puma_cli.report.numbers import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
 
-_LOG_SECONDS = 10.0
+# Seconds between two lines of a log, at first and at most, and their share of the time so far
+# in between: a training of a day takes a few hundred lines instead of thousands.
+_LOG_SECONDS, _LOG_SECONDS_LATE, _LOG_SHARE = 10.0, 300.0, 0.05
 
 
 def choose_reporter(quiet: bool, stream: TextIO | None = None) -> Reporter:
@@ -26,13 +30,14 @@ def choose_reporter(quiet: bool, stream: TextIO | None = None) -> Reporter:
 
 
 class LogReporter(Reporter):
-    """Writes at most one line of progress every `every` seconds, so that logs stay short."""
+    """Writes a line of progress every `every` seconds at first and more seldom later."""
 
     def __init__(self, stream: TextIO, every: float = _LOG_SECONDS) -> None:
         self.stream = stream
         self.every = every
         self._pace = _Pace()
-        self._last = 0.0
+        self._began: float | None = None
+        self._last = -math.inf
 
     def note(self, text: str) -> None:
         self._line(text)
@@ -41,22 +46,28 @@ class LogReporter(Reporter):
         total = _length(items) if total is None else total
         pace = _Pace()
         pace.update(0)
-        last = time.monotonic()
+        began = last = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
             pace.update(done)
-            if time.monotonic() - last >= self.every:
+            if self._is_due(began, last):
                 last = time.monotonic()
                 self._line(f"{label}: {_share(done, total)}{pace.left(total)}")
 
     def step(self, done: int, total: int, values: Mapping[str, float]) -> None:
         self._pace.update(done)
-        now = time.monotonic()
-        if now - self._last >= self.every or done >= total:
-            self._last = now
+        if self._began is None:
+            self._began = time.monotonic()
+        if done >= total or self._is_due(self._began, self._last):
+            self._last = time.monotonic()
             self._line(f"step {_share(done, total)}, {show_values(values)}{self._pace.left(total)}")
         if done >= total:
-            self._pace = _Pace()
+            self._pace, self._began = _Pace(), None
+
+    def _is_due(self, began: float, last: float) -> bool:
+        now = time.monotonic()
+        wait = min(_LOG_SECONDS_LATE, _LOG_SHARE * (now - began))
+        return now - last >= max(self.every, wait)
 
     def _line(self, text: str) -> None:
         self.stream.write(text + "\n")
@@ -150,17 +161,7 @@ class _Pace:
         missing = total - self._now[1]
         if done <= 0 or missing <= 0:
             return ""
-        return f", {show_seconds(seconds / done * missing)} left"
-
-
-def show_seconds(seconds: float) -> str:
-    """Return a time span as `45 s`, `3:20` minutes or `1:05:00` hours."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+        return f", {duration(seconds / done * missing)} left"
 
 
 def show_values(values: Mapping[str, float]) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import puma_cli
+from puma_cli.checkpoint.layout import TRAINING_PAGE
 from puma_cli.cli import options
-from puma_cli.cli.console_reporter import show_seconds
 from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome
 from puma_cli.cli.session import session
+from puma_cli.report.numbers import duration
 
 if TYPE_CHECKING:
     from puma_cli.config.settings import DistillSettings
@@ -150,6 +151,7 @@ def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
         if result.best_score is None
         else f"best at step {result.best_step}: mean validation hit@1 {percent(result.best_score)}"
     )
+    page = result.folder / TRAINING_PAGE
     state = "Trained" if result.finished else "Stopped, with state saved, after"
     return Outcome(
         value=str(result.folder),
@@ -162,8 +164,9 @@ def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
             "finished": result.finished,
         },
         body=(
-            f"{state} {result.steps} steps in {show_seconds(result.seconds)}; {best}.",
+            f"{state} {result.steps} steps in {duration(result.seconds)}; {best}.",
             f"Model: {result.folder}",
+            *([f"How it went: {page}"] if page.is_file() else []),
         ),
         next_command=puma("eval", result.folder, "--data", _scored_on(settings.data))
         if result.finished

@@ -78,6 +78,20 @@ _NOT_NEGATIVE = _Range(low=0)
 _COUNT = _Range(low=1)
 _SPLITS = _OneOf(("val", "test"))
 _COSINE = _Range(low=-1, high=1)
+# Those that accelerate knows, under its names.
+_TRACKERS = (
+    "auto",
+    "none",
+    "tensorboard",
+    "wandb",
+    "trackio",
+    "comet_ml",
+    "aim",
+    "mlflow",
+    "clearml",
+    "dvclive",
+    "swanlab",
+)
 _ROWS = _NoneOr(_Range(low=20))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 
@@ -174,6 +188,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "keep_states": _COUNT,
         "strategy": _OneOf(("ddp", "fsdp2")),
         "loss_limit": _Range(low=1, open_low=True),
+        "trackers": _OneOf(_TRACKERS),
     },
     "FreshSettings": {
         "vocabulary": _Range(low=300),

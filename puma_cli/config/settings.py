@@ -11,6 +11,8 @@ FRESH = "fresh"
 NO_TEACHER = "none"
 # The weights of `LossSettings` that compare a student with its teacher.
 DISTILLING = ("mse", "cosine", "similarity", "gram", "bank", "hints")
+AUTO = "auto"
+NO_TRACKERS = "none"
 
 
 @dataclass(frozen=True)
@@ -358,6 +360,9 @@ class TrainSettings:
         keep_states: how many of the last saved states stay (>= 1).
         validation_limit: queries of each task used for validation; with 0 there is none, and the
             last weights are kept.
+        validate_teacher: score the teacher on the same queries, once, before the first step, so
+            that the log says which share of its hit@1 the student has. It takes as long as one
+            validation of a student at full depth.
         freeze_vision: keep the vision tower and its merger as they are.
         train_embeddings: train the token embedding table (full training only).
         cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,
@@ -376,6 +381,8 @@ class TrainSettings:
         compile: compile the decoder's layers with torch.compile.
         deterministic: on a GPU, take algorithms whose results do not change from run to run.
         loss_limit: stop when the loss is more than so many times that of the first step (> 1).
+        trackers: where the log's numbers go besides: `auto` (TensorBoard, if it is installed),
+            `none`, or names such as tensorboard,wandb.
     """
 
     steps: int | None = None
@@ -385,6 +392,7 @@ class TrainSettings:
     save_minutes: float | None = 15.0
     keep_states: int = 1
     validation_limit: int = 100
+    validate_teacher: bool = True
     freeze_vision: bool = True
     train_embeddings: bool = False
     cache_teacher: bool = False
@@ -397,6 +405,7 @@ class TrainSettings:
     compile: bool = False
     deterministic: bool = False
     loss_limit: float = 20.0
+    trackers: tuple[str, ...] = (AUTO,)
 
 
 @dataclass(frozen=True)

@@ -16,23 +16,27 @@ from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.training_data import TrainingData, open_training_data
+from puma_cli.distillation.asked_once import ask_teacher
 from puma_cli.distillation.checks import check_shardable, check_training, check_widths
 from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.hints import NO_HINTS, hint_depths
+from puma_cli.distillation.live_page import LivePage
+from puma_cli.distillation.log import TrainingLog
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.projection import ready_projection
-from puma_cli.distillation.running import speed_up, start
+from puma_cli.distillation.running import open_model, speed_up, start
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
-from puma_cli.evaluation.encode import Together
+from puma_cli.distillation.trackers import choose_trackers, close_trackers, start_trackers
+from puma_cli.distillation.validation import HitRates, Validation
 from puma_cli.interruption import Stopped, StopRequest
-from puma_cli.models.devices import DTYPES, choose_device
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.devices import DTYPES, choose_device, name_device
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
 from puma_cli.processes import Processes, join
@@ -78,6 +82,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     check_settings(settings)
     objective = Objective(settings.loss)
     check_training(settings)
+    trackers = choose_trackers(settings.train.trackers)
     processes = join(settings.device)
     if not processes.is_main:
         reporter = SILENT
@@ -90,20 +95,26 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     with StopRequest(settings.stop_after) as stop:
         try:
             parents = processes.first(lambda: _parents(settings))
-            training = _prepare(settings, data, objective, output, reporter, processes)
+            training = _prepare(settings, data, objective, output, trackers, reporter, processes)
         except BaseException:
             if processes.is_main:
                 output.withdraw()
             raise
         if processes.is_main:
             output.begin()
-        ready = _taught(training, settings, reporter, stop) and _seen(training, reporter, stop)
+        validation = Validation(data.validation, settings, processes)
+        ready = ask_teacher(training, validation, reporter, stop) and _seen(
+            training, reporter, stop
+        )
         if ready and objective.projection is not None:
             _project(training, objective.projection, output, reporter)
         reached_end = ready and training.run(reporter, stop)
+        close_trackers(training.accelerator)
         if reached_end:
             _note_unreadable(training, reporter)
             _finish(training, settings, output, parents)
+        if ready and processes.is_main:
+            LivePage(output.root, reporter).draw()
     result = _result(output.root, training.progress, reached_end)
     if stop.signal is not None and not reached_end:
         raise Stopped(
@@ -119,13 +130,14 @@ def _prepare(
     data: TrainingData,
     objective: Objective,
     output: TrainingFolder,
+    trackers: list[str],
     reporter: Reporter,
     processes: Processes,
 ) -> Training:
     from accelerate.utils import set_seed
 
     device = choose_device(settings.device)
-    accelerator = start(settings, device)
+    accelerator = start(settings, device, trackers)
     student = _student(settings, data, output, processes)
     student.to(device)
     prefixes(settings.loss, student.dimension)
@@ -140,7 +152,7 @@ def _prepare(
             depth = depth_of(resolve(settings.teacher))
             hints = hint_depths(student.depth, depth, settings.loss.hint_depths)
         if not cached:
-            teacher = _opened(settings.teacher, settings)
+            teacher = open_model(settings.teacher, settings)
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train, hints)
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
@@ -196,6 +208,10 @@ def _prepare(
             DTYPES[settings.train.cache_dtype],
             settings.train.verify_cache,
         )
+    log = TrainingLog(output.log, writes=processes.is_main)
+    processes.first(lambda: log.rewind(progress.step))
+    start_trackers(accelerator, settings, progress.step)
+    page = LivePage(output.root, reporter)
     return Training(
         pair=pair,
         objective=objective,
@@ -210,10 +226,11 @@ def _prepare(
         settings=settings,
         steps=steps,
         states=states,
-        log=output.log,
-        validate=_validation(pair, data, settings, processes),
+        log=log,
+        validate=_validate(pair, Validation(data.validation, settings, processes)),
         keep_best=_keep_best(pair, output, settings, processes),
         drop_worse=output.drop_worse if processes.is_main else lambda step: None,
+        draw=page.draw_if_due if processes.is_main else lambda: None,
         progress=progress,
         cache=cache,
         processes=processes,
@@ -254,24 +271,10 @@ def _finish(
 
     def write() -> None:
         assert student is not None
-        output.finish(settings, student, training.pair.cut, training.progress, parents)
+        device = name_device(training.pair.embedder.device)
+        output.finish(settings, student, training.pair.cut, device, training.progress, parents)
 
     processes.first(write)
-
-
-def _taught(
-    training: Training, settings: DistillSettings, reporter: Reporter, stop: StopRequest
-) -> bool:
-    """Fill the teacher's cache, if there is one; return False if a stop was asked for meanwhile."""
-    if training.cache is None:
-        return True
-    reporter.note(f"The teacher reads {len(training.cache):,} distinct inputs, once.")
-    return training.cache.fill(
-        lambda: _opened(settings.teacher, settings),
-        reporter,
-        stop,
-        training.processes,
-    )
 
 
 def _seen(training: Training, reporter: Reporter, stop: StopRequest) -> bool:
@@ -305,7 +308,7 @@ def _student(
     settings: DistillSettings, data: TrainingData, output: TrainingFolder, processes: Processes
 ) -> Embedder:
     if settings.student != FRESH:
-        return _opened(settings.student, settings)
+        return open_model(settings.student, settings)
 
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     def build() -> None:
@@ -314,13 +317,7 @@ def _student(
             output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
 
     processes.first(build)
-    return _opened(output.initial, settings)
-
-
-def _opened(model: str | Path, settings: DistillSettings) -> Embedder:
-    embedder = load(model, settings.device, "float32")
-    embedder.processor.images.stands_in = settings.batch.bad_images == "skip"
-    return embedder
+    return open_model(output.initial, settings)
 
 
 def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:
@@ -337,26 +334,12 @@ def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[s
     return (text for text in chain(instructions, own, candidates) if text)
 
 
-def _validation(
-    pair: Pair, data: TrainingData, settings: DistillSettings, processes: Processes
-) -> Callable[[], float | None]:
-    from puma_cli.evaluation.evaluate import evaluate_embedder
-
-    def validate() -> float | None:
-        held_out = data.validation
-        if not settings.train.validation_limit or held_out is None:
+def _validate(pair: Pair, validation: Validation) -> Callable[[], HitRates | None]:
+    def validate() -> HitRates | None:
+        if not validation:
             return None
         with pair.student() as student:
-            scores = evaluate_embedder(
-                Together(student, processes),
-                held_out,
-                split="val",
-                tasks=settings.tasks,
-                pools=("local",),
-                limit=settings.train.validation_limit,
-            )
-        # One says what all go by, should their last digits differ.
-        return processes.gather(float(scores.mean("hit@1", pool="local")))[0]
+            return validation.score(student)
 
     return validate
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,12 +18,16 @@ from puma_cli.config.settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.distillation.gradients import average_gradients, clip_gradients
+from puma_cli.distillation.log import TrainingLog
+from puma_cli.distillation.meter import Meter
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Outcome, Prepared, Step
 from puma_cli.distillation.teacher_cache import TeacherCache
+from puma_cli.distillation.trackers import tagged
+from puma_cli.distillation.validation import RETENTION, STUDENT, HitRates
 from puma_cli.errors import NumericError
 from puma_cli.interruption import StopRequest
 from puma_cli.losses import batch_accuracy
@@ -43,12 +46,14 @@ class Training:
         gradients: computes those of a batch.
         trained: the module whose parameters with gradient are trained.
         states: where the training's states go.
-        log: path of the run's `log.jsonl`.
-        validate: returns the student's mean hit@1 [0, 1] on the validation split, or None if
-            there is no such split.
+        log: the run's `log.jsonl`.
+        validate: returns the student's hit rates on the validation split, or None if there is no
+            such split.
         keep_best: called with the step when a validation was the best so far.
         drop_worse: called with the best step when no state needs the weights of another.
+        draw: called after every validation, to show the log as it stands.
         cache: the teacher's embeddings, to be filled before the first step, or None.
+        teacher_score: the teacher's mean hit@1 on the validation split [0, 1], if it is known.
         processes: those that share the training.
     """
 
@@ -63,12 +68,14 @@ class Training:
     settings: DistillSettings
     steps: int
     states: StateFolder
-    log: Path
-    validate: Callable[[], float | None]
+    log: TrainingLog
+    validate: Callable[[], HitRates | None]
     keep_best: Callable[[int], None]
     drop_worse: Callable[[int], None]
+    draw: Callable[[], None]
     progress: Progress
     cache: TeacherCache | None = None
+    teacher_score: float | None = None
     processes: Processes = ALONE
     _saved_at: float = field(default=0.0, init=False)
 
@@ -82,24 +89,28 @@ class Training:
         """
         began = time.monotonic() - self.progress.seconds
         self._saved_at = time.monotonic()
+        meter = Meter(self.pair.embedder.device, self.progress.step, self.steps)
         self.pair.model.train()
         each = self.settings.batch.accumulate
         plan = range(self.progress.step * each, self.steps * each)
         with closing(read_ahead(plan, self._prepared)) as batches:
             for step in range(self.progress.step, self.steps):
-                values = self._step(step, islice(batches, each))
+                values, watched = self._step(step, islice(batches, each), meter)
                 done = step + 1
                 seconds = time.monotonic() - began
                 self.progress = replace(self.progress, step=done, seconds=seconds)
                 reporter.step(done, self.steps, values)
-                if self._is_logged(done):
-                    self._write_log({"step": done, **values, "seconds": seconds})
+                if watched:
+                    self._write_log({**values, **watched, **meter.read(done), "seconds": seconds})
                 stopping, saving = self._asked(stop)
                 if done % self.settings.train.validate_every == 0 or done == self.steps:
                     self._validate(reporter)
                     self._save()
+                    self.draw()
+                    meter.go_on()
                 elif saving or stopping:
                     self._save()
+                    meter.go_on()
                 if stopping and done < self.steps:
                     return False
         return True
@@ -121,7 +132,10 @@ class Training:
         stop.signal = number or None
         return bool(stopping), bool(saving)
 
-    def _step(self, step: int, batches: Iterable[Prepared]) -> dict[str, float]:
+    def _step(
+        self, step: int, batches: Iterable[Prepared], meter: Meter
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Take a step; return what every step says, and what the log says besides, if it has it."""
         rate = learning_rate(step, self.steps, self.settings.optimizer)
         set_learning_rate(self.optimizer, rate)
         found = [self._accumulate(step, prepared) for prepared in batches]
@@ -135,12 +149,16 @@ class Training:
         values = {"loss": _mean([each.loss for each in outcomes])}
         values |= {name: _mean([each.terms[name] for each in outcomes]) for name in last.terms}
         seen = values | {"gradient_norm": norm.item(), "learning_rate": rate}
-        if self._is_logged(step + 1):
-            seen |= self._watched(prepared, last)
+        # Before the step, which moves a learned temperature.
+        watched = self._watched(prepared, last) if self._is_logged(step + 1) else {}
         self._check_limit(values["loss"], prepared, step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return seen
+        pairs = sum(len(batch.batch.queries) for batch, _ in found)
+        # Inputs are dealt out evenly: what one process reads stands for all.
+        tokens = sum(batch.tokens for batch, _ in found) * self.processes.count
+        meter.count(pairs, tokens)
+        return seen, watched
 
     def _accumulate(self, step: int, prepared: Prepared) -> tuple[Prepared, Outcome]:
         share = 1 / self.settings.batch.accumulate
@@ -170,19 +188,22 @@ class Training:
         }
 
     def _validate(self, reporter: Reporter) -> None:
-        score = self.validate()
+        found = self.validate()
         step = self.progress.step
         # Without validation data the latest weights are the best known.
-        if score is None or score > self.progress.best_score:
-            best = self.progress.best_score if score is None else score
+        if found is None or found.mean > self.progress.best_score:
+            best = self.progress.best_score if found is None else found.mean
             self.progress = replace(self.progress, best_step=step, best_score=best)
             self.keep_best(step)
-        if score is not None:
+        if found is not None:
+            values = found.named(STUDENT)
+            if self.teacher_score:
+                values[RETENTION] = found.mean / self.teacher_score
             reporter.note(
-                f"step {step}: validation hit@1 {100 * score:.1f} "
+                f"step {step}: validation hit@1 {100 * found.mean:.1f} "
                 f"(best {100 * self.progress.best_score:.1f} at step {self.progress.best_step})"
             )
-            self._write_log({"step": step, "validation_hit@1": score})
+            self._write_log(values)
 
     def _save(self) -> None:
         self.states.save(self.progress)
@@ -190,10 +211,8 @@ class Training:
         self._saved_at = time.monotonic()
 
     def _write_log(self, values: dict[str, float]) -> None:
-        if not self.processes.is_main:
-            return
-        with explained_writes(self.log), self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        self.log.append(self.progress.step, values)
+        self.accelerator.log(tagged(values), step=self.progress.step)
 
     def _check(
         self,
@@ -228,7 +247,7 @@ class Training:
 
     def _note_batch(self, step: int, batches: Sequence[Prepared]) -> str:
         """Write down which examples met in a step that failed, and say where."""
-        path = self.log.with_name("failed_batch.json")
+        path = self.log.path.with_name("failed_batch.json")
         names = [batch.batch.names for batch in batches]
         if self.processes.is_main:
             with explained_writes(path):

@@ -24,11 +24,14 @@ from puma_cli.checkpoint.provenance import (
     to_plain,
     write_provenance,
 )
+from puma_cli.config.changes import flattened
 from puma_cli.config.settings import DistillSettings
 from puma_cli.distillation.card import write_student_card
+from puma_cli.distillation.log import read_log
 from puma_cli.distillation.state import Progress
 from puma_cli.errors import ConfigError, OutputError
 from puma_cli.models.embedder import Embedder
+from puma_cli.report.training_history import TrainingHistory
 
 # Settings that may differ between the sessions of one training.
 FREE_SETTINGS = (
@@ -44,6 +47,8 @@ FREE_SETTINGS = (
     "train.save_minutes",
     "train.keep_states",
     "train.strategy",
+    "train.validate_teacher",
+    "train.trackers",
 )
 
 
@@ -128,6 +133,7 @@ class TrainingFolder:
         settings: DistillSettings,
         student: Embedder,
         kept: Sequence[int] | None,
+        device: str,
         progress: Progress,
         parents: Sequence[Parent],
     ) -> None:
@@ -136,6 +142,7 @@ class TrainingFolder:
         Args:
             student: with the latest weights.
             kept: the teacher's layers that it was cut from.
+            device: the name of what it was trained on.
         """
         best = self.best(progress.best_step)
         last = self.root / "last"
@@ -148,15 +155,18 @@ class TrainingFolder:
             results={
                 "progress": asdict(progress),
                 "validation_hit@1": progress.best_score if progress.best_score >= 0 else None,
+                "device": device,
             },
         )
+        plain = flattened(provenance.settings)
+        history = TrainingHistory(self._place.name, read_log(self.log), plain, provenance)
         steps = {last: progress.step}
         # An earlier end may have been cut off while the best moved; its card moves first.
         if not (self.root / layout.CARD).exists():
             steps[best] = progress.best_step
         for folder, step in steps.items():
             write_provenance(folder, provenance)
-            write_student_card(folder, settings, provenance, step)
+            write_student_card(folder, settings, provenance, history, step)
         names = sorted(path.name for path in best.iterdir())
         # config.json makes a folder a checkpoint, so it comes last.
         for name in sorted(names, key=lambda name: (name == layout.CONFIG, name != layout.CARD)):
@@ -183,18 +193,8 @@ class TrainingFolder:
 
 
 def _fixed(settings: DistillSettings) -> dict[str, Any]:
-    plain = _flat(to_plain(settings))
+    plain = flattened(to_plain(settings))
     return {key: value for key, value in plain.items() if key not in FREE_SETTINGS}
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:

@@ -106,6 +106,13 @@ class Pair:
         with self.embedder.layers(self.kept) if self.shared else nullcontext():
             yield self.embedder
 
+    @contextmanager
+    def teaching(self) -> Iterator[Embedder]:
+        """Give the teacher as an embedder while the context is open."""
+        assert self.teacher is not None
+        with self._adapters.disable_adapter() if self.shared else nullcontext():
+            yield self.teacher
+
     def remember(self, images: Iterable[Path], reporter: Reporter, stop: StopRequest) -> bool:
         """See images that training will come back to, if the vision tower stays as it is.
 
@@ -143,16 +150,15 @@ class Pair:
 
     @torch.no_grad()
     def _teach(self, batch: Batch, vision: Any) -> Tensor:
-        assert self.teacher is not None
-        with self._adapters.disable_adapter() if self.shared else nullcontext():
+        with self.teaching() as teacher:
             # Dropout belongs to the student alone.
-            self.teacher.model.eval()
+            teacher.model.eval()
             try:
                 seen = vision if self._same_vision else None
-                return self.teacher.embed(batch, seen, self._hints[1])
+                return teacher.embed(batch, seen, self._hints[1])
             finally:
                 if self.shared:
-                    self.teacher.model.train()
+                    teacher.model.train()
 
     def trained(self) -> list[nn.Parameter]:
         """Return the parameters that are trained."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,11 +11,23 @@ import torch
 from puma_cli.config.settings import DistillSettings, TrainSettings
 from puma_cli.distillation.checks import is_mixed
 from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.trackers import accelerator_options
 from puma_cli.errors import ConfigError
+from puma_cli.models.embedder import Embedder, load
 
 
-def start(settings: DistillSettings, device: torch.device) -> Any:
+def open_model(model: str | Path, settings: DistillSettings) -> Embedder:
+    """Open a student or a teacher as the training reads its images."""
+    embedder = load(model, settings.device, "float32")
+    embedder.processor.images.stands_in = settings.batch.bad_images == "skip"
+    return embedder
+
+
+def start(settings: DistillSettings, device: torch.device, trackers: list[str]) -> Any:
     """Return the accelerator of a training.
+
+    Args:
+        trackers: where the log's numbers go besides, from `choose_trackers`.
 
     Raises:
         ConfigError: the number format cannot be trained in, or the launcher asks for a strategy
@@ -34,7 +47,11 @@ def start(settings: DistillSettings, device: torch.device) -> Any:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     mixed = is_mixed(settings.dtype, device.type)
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if mixed else "no")
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="bf16" if mixed else "no",
+        **accelerator_options(trackers, settings.output_dir),
+    )
 
 
 def speed_up(pair: Pair, train: TrainSettings) -> None:

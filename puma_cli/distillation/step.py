@@ -51,6 +51,7 @@ class Prepared:
         inputs: those of this process (N).
         parts: the tensors of its inputs, for a batch that is computed at once.
         chunks: places among its inputs of each chunk's, for one that is not.
+        tokens: tokens of its inputs, those of images included, padding left out.
     """
 
     batch: ContrastiveBatch
@@ -58,6 +59,7 @@ class Prepared:
     inputs: list[Input]
     parts: Sequence[Part] = ()
     chunks: Sequence[Sequence[int]] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,12 @@ class Step:
             sizes = embedder.processor.sizes(inputs)
             chunks = plan_chunks(sizes, settings.chunk_tokens, settings.chunk_pixels)
             if len(chunks) > 1:
-                return Prepared(batch, shares, inputs, chunks=chunks)
+                tokens = sum(size.tokens for size in sizes)
+                return Prepared(batch, shares, inputs, chunks=chunks, tokens=tokens)
+        whole = embedder.collate(inputs)
         # Texts of one batch differ in length: apart, they are computed without the padding.
-        return Prepared(batch, shares, inputs, split_by_length(embedder.collate(inputs)))
+        parts, tokens = split_by_length(whole), int(whole.attention_mask.sum())
+        return Prepared(batch, shares, inputs, parts, tokens=tokens)
 
     def backward(self, prepared: Prepared, progress: float, weight: float = 1.0) -> Outcome:
         """Add this process's part of the gradients of the batch's loss to the trained parameters.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import torch
 
 from puma_cli.errors import ConfigError, DeviceError
@@ -48,3 +50,11 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in DTYPES:
         raise ConfigError(f"{name!r} is no dtype.", hint=f"Use auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def name_device(device: torch.device) -> str:
+    """Return a device's name as a report gives it."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return f"{device.type} ({platform.machine()}{threads})"

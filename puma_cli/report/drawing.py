@@ -121,10 +121,10 @@ def empty_canvas(width: float, height: float) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Write `figure` in the light theme, twice as sharp as a plain screen."""
+def save_png(figure: Figure, path: Path, dpi: int = 200) -> None:
+    """Write `figure` in the light theme, by default twice as sharp as a plain screen."""
     with house_style():
-        figure.savefig(path, dpi=200, format="png", metadata={"Software": None})
+        figure.savefig(path, dpi=dpi, format="png", metadata={"Software": None})
 
 
 def to_svg(figure: Figure, name: str, label: str) -> str:

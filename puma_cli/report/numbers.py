@@ -28,6 +28,16 @@ def percent(part: float) -> str:
     return f"{100 * part:.4g}%"
 
 
+def duration(seconds: float) -> str:
+    """Return a time span as `45 s`, `3:20 min` or `1:05:00 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
 def _scaled(number: int, units: tuple[tuple[int, str], ...], plain: str) -> str:
     for size, unit in units:
         # 999.6 k would round to "1e+03 k": from there on it belongs to the next unit.

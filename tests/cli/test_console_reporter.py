@@ -1,6 +1,7 @@
 """Progress in logs and on terminals."""
 
 import io
+from itertools import pairwise
 
 import pytest
 
@@ -9,7 +10,6 @@ from puma_cli.cli.console_reporter import (
     BarReporter,
     LogReporter,
     choose_reporter,
-    show_seconds,
     show_values,
 )
 from puma_cli.progress import SILENT
@@ -67,6 +67,20 @@ def test_a_resumed_training_measures_its_own_speed(clock: Clock) -> None:
     assert len(lines) == 20
 
 
+def test_a_day_of_training_takes_a_few_hundred_lines(clock: Clock) -> None:
+    stream = io.StringIO()
+    reporter = LogReporter(stream)
+    told: list[float] = []
+    for done in range(1, 8_641):
+        clock.now += 10.0
+        reporter.step(done, 8_640, {"loss": 1.0})
+        if len(stream.getvalue().splitlines()) > len(told):
+            told.append(clock.now)
+    assert 300 < len(told) < 400
+    waits = [later - earlier for earlier, later in pairwise(told)]
+    assert waits[:5] == [10.0] * 5 and max(waits) == 300.0 and sorted(waits[:-1]) == waits[:-1]
+
+
 def test_the_last_step_is_always_written(clock: Clock) -> None:
     stream = io.StringIO()
     reporter = LogReporter(stream)
@@ -101,13 +115,6 @@ def test_the_stream_decides() -> None:
     assert choose_reporter(quiet=True, stream=Terminal()) is SILENT
     assert isinstance(choose_reporter(quiet=False, stream=Terminal()), BarReporter)
     assert isinstance(choose_reporter(quiet=False, stream=io.StringIO()), LogReporter)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1:01 min"), (3725, "1:02:05 h")]
-)
-def test_seconds(seconds: float, text: str) -> None:
-    assert show_seconds(seconds) == text
 
 
 def test_values() -> None:

@@ -14,6 +14,7 @@ from puma_cli.config.settings import (
     PruneSettings,
     TrainSettings,
 )
+from puma_cli.distillation.live_page import LivePage
 from puma_cli.pruning.prune import prune
 
 
@@ -22,6 +23,18 @@ def pruned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("pruned") / "cut"
     prune(PruneSettings(str(tiny_checkpoint), folder, keep=2))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the seconds that a page takes in every test but those that ask for `drawn`."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(LivePage, "draw", lambda self: None)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Draw the pages of trainings."""
 
 
 @pytest.fixture

@@ -242,3 +242,14 @@ def test_what_shows_a_broken_image_is_left_out_and_nothing_else(
     for name, expected in gradients(pair).items():
         assert apart(found[name], expected) <= 1e-9, name
     assert list(pair.embedder.processor.images.unreadable) == [broken]
+
+
+def test_tokens_are_counted_alike_at_once_and_in_chunks(
+    tiny_checkpoint: Path, batch: ContrastiveBatch
+) -> None:
+    pair = pair_of(tiny_checkpoint, LoraSettings(), TrainSettings(), double=False)
+    steps = [Step(pair, Objective(LOSS), Accelerator(cpu=True), kind) for kind in (WHOLE, CHUNKS)]
+    whole, chunked = (step.prepare(batch) for step in steps)
+    assert chunked.chunks and not whole.chunks
+    widths = [pair.embedder.collate([entry]).input_ids.shape[1] for entry in batch.inputs]
+    assert whole.tokens == chunked.tokens == sum(widths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ import torch
 
 from puma_cli.errors import ConfigError
 from puma_cli.evaluation.encode import out_of_memory_explained
+from puma_cli.models.devices import name_device
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
@@ -234,14 +234,6 @@ def fill_depths(points: Mapping[int, float], depth: int) -> tuple[float, ...]:
             value = max(value, below[-1]) if below else min(value, above[0])
         values.append(value)
     return tuple(values)
-
-
-def name_device(device: torch.device) -> str:
-    """Return a device's name as a report gives it."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    return f"{device.type} ({platform.machine()}{threads})"
 
 
 def _every_depth(

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puma_cli.errors import ConfigError, DeviceError
+from puma_cli.models.devices import name_device
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.head import Head
 from puma_cli.models.inputs import Input
@@ -28,7 +29,6 @@ from puma_cli.profiling.cost.latency import (
     fit_line,
     measure_speed,
     median_length,
-    name_device,
     time_pass,
 )
 
