@@ -69,27 +69,36 @@ def settings_table(changed: Sequence[Change]) -> str:
 
 def source_table(history: TrainingHistory) -> str:
     """Return what the training was made from and on."""
-    return table(("what", "which", "fingerprint"), source_rows(history), words=True)
+    return table(("what", "which"), source_rows(history), words=True)
 
 
 def source_rows(history: TrainingHistory) -> list[list[str]]:
-    """Return student, teacher, data, machine and version, each with its fingerprint if it has one.
+    """Return student, teacher, data, machine and versions.
 
     Before the end of a training, the settings alone say so.
     """
     made = history.provenance
     if made is None:
         names = {role: history.settings.get(role) for role in ("student", "teacher", "data")}
-        return [[role, str(name), ""] for role, name in names.items() if name]
-    rows = [[parent.role, parent.name, parent.fingerprint] for parent in made.parents]
+        return [[role, str(name)] for role, name in names.items() if name]
+    rows = [
+        [parent.role, f"{parent.name} (`{_shortened(parent.fingerprint)}`)"]
+        for parent in made.parents
+    ]
     roles = {parent.role for parent in made.parents}
     if "student" not in roles and history.settings.get("student") == FRESH:
-        rows.insert(0, ["student", "newly initialised", ""])
+        rows.insert(0, ["student", "newly initialised"])
     if "teacher" not in roles and history.settings.get("teacher") == NO_TEACHER:
-        rows.append(["teacher", "none", ""])
+        rows.append(["teacher", "none"])
     if made.kept_layers is not None:
-        rows.append(["decoder layers of the teacher", say_layers(made.kept_layers), ""])
+        rows.append(["decoder layers of the teacher", say_layers(made.kept_layers)])
     if "device" in made.results:
-        rows.append(["machine", str(made.results["device"]), ""])
+        rows.append(["machine", str(made.results["device"])])
     versions = ", ".join(f"{name} {number}" for name, number in made.versions.items())
-    return [*rows, ["versions", versions, ""], ["finished", made.created, ""]]
+    return [*rows, ["versions", versions], ["finished", made.created]]
+
+
+def _shortened(fingerprint: str) -> str:
+    """Return as much of a hash as tells it apart; `puma.json` has the whole."""
+    kind, _, digits = fingerprint.partition(":")
+    return f"{kind}:{digits[:12]}"
