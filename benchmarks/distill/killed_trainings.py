@@ -300,7 +300,8 @@ def write_page(asked: argparse.Namespace, tallies: Sequence[Tally], seconds: flo
         "# Trainings that are killed",
         "",
         f"Command: `python benchmarks/distill/killed_trainings.py --kills {asked.kills} "
-        f"--steps {asked.steps} --save-every {asked.save_every} --seed {asked.seed}`, {seconds / 60:.0f} minutes. "
+        f"--steps {asked.steps} --save-every {asked.save_every} --seed {asked.seed}`, "
+        f"{seconds / 60:.0f} minutes. "
         f"Machine: {platform.machine()}, no GPU, torch {torch.__version__.partition('+')[0]}.",
         "",
         f"A tiny student, {asked.steps} steps, a state every {asked.save_every}, a validation "

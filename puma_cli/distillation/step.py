@@ -191,27 +191,37 @@ class Step:
             theirs = self._cache.vectors(batch.inputs).to(device)
         elif theirs is not None:
             theirs = self._together(theirs, prepared)
-        seen = self._readable(prepared)
-        asked, offered = seen[: len(batch.queries)], seen[len(batch.queries) :]
-        labels = batch.labels.kept(asked, offered).to(device)
-        count, inner, seen = int(asked.sum()), self._pair.inner, seen.to(device)
-        taught = None if theirs is None else Embeddings.of(theirs[seen], count, inner)
+        labels, count, inner = batch.labels, len(batch.queries), self._pair.inner
+        known: Tensor = student
         with torch.enable_grad():
-            known = Embeddings.of(student[seen], count, inner)
-            loss, terms = self._objective(known, taught, labels, progress, self._bank(batch))
+            if (seen := self._readable(prepared)) is not None:
+                labels = labels.kept(seen[:count], seen[count:])
+                count, seen = len(labels.target), seen.to(device)
+                known, theirs = student[seen], None if theirs is None else theirs[seen]
+            labels = labels.to(device)
+            taught = None if theirs is None else Embeddings.of(theirs, count, inner)
+            sides = Embeddings.of(known, count, inner)
+            loss, terms = self._objective(sides, taught, labels, progress, self._bank(batch))
         (weight * loss).backward()
         assert student.grad is not None
-        own = torch.tensor(prepared.shares[self._processes.place], device=device)
-        gradient = torch.zeros(ours.shape, dtype=student.dtype, device=device)
-        # The mean over all processes is taken of what only one of them has.
-        gradient[: len(own)] = self._processes.count * student.grad[own]
+        gradient = self._own(student.grad, prepared, len(ours))
         bare = {name: value.detach() for name, value in terms.items()}
-        shown = Embeddings.of(student.detach()[seen], count, inner)
-        left_out = len(seen) - int(seen.sum())
+        shown, left_out = Embeddings.of(known.detach(), count, inner), len(student) - len(known)
         return Outcome(loss.detach(), bare, shown, labels, left_out), gradient
 
-    def _readable(self, prepared: Prepared) -> Tensor:
-        """Tell which of the batch's inputs the loss may know (B + C).
+    def _own(self, gradient: Tensor, prepared: Prepared, rows: int) -> Tensor:
+        """Return this process's rows of a gradient at all embeddings, and zeros up to `rows`."""
+        count = self._processes.count
+        if count == 1:
+            return gradient
+        place = torch.tensor(prepared.shares[self._processes.place], device=gradient.device)
+        own = gradient.new_zeros(rows, gradient.shape[1])
+        # Their mean over all processes will be taken, and the others have nothing to add.
+        own[: len(place)] = count * gradient[place]
+        return own
+
+    def _readable(self, prepared: Prepared) -> Tensor | None:
+        """Tell which of the batch's inputs the loss may know (B + C), or None if it is all.
 
         Left out is what shows an image that its process could not read, and a query without its
         positive.
@@ -220,9 +230,9 @@ class Step:
             DataError: nothing is left.
         """
         batch, images = prepared.batch, self._pair.embedder.processor.images
-        lost = torch.zeros(len(batch.inputs), dtype=torch.int32)
         if not images.stands_in:
-            return lost == 0
+            return None
+        lost = torch.zeros(len(batch.inputs), dtype=torch.int32)
         for place in prepared.shares[self._processes.place]:
             lost[place] = batch.inputs[place].image in images.unreadable
         self._processes.total(lost)
@@ -248,6 +258,8 @@ class Step:
         """Return the embeddings of all processes in the order of the batch (B + C, D)."""
         counts = [len(share) for share in prepared.shares]
         own = rows[: len(prepared.inputs)].to(torch.promote_types(rows.dtype, torch.float32))
+        if self._processes.count == 1:
+            return own.detach()
         found = torch.cat(self._processes.gather_rows(own, counts))
         places = [place for share in prepared.shares for place in share]
         return found[torch.argsort(torch.tensor(places, device=found.device))]
