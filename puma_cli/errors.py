@@ -51,6 +51,10 @@ class NumericError(PumaError):
 
 
 class ProcessError(PumaError):
+    """One of several processes has failed."""
+
+
+class PartnerError(ProcessError):
     """Another process of the run has failed or is gone, and this one cannot go on without it.
 
     Args:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-from puma_cli.errors import ProcessError
+from puma_cli.errors import PartnerError, ProcessError
 
 # Seconds that the others have, once one has failed: to end by themselves, then to save on SIGTERM.
 # A process that waits for one that is gone would wait on for many minutes.
@@ -114,7 +114,7 @@ def _watch(children: Sequence[_Child]) -> _Child | None:
 def _guilt(child: _Child) -> tuple[bool, bool, int]:
     """Order failed children: one that a signal ended takes others down, and they say so."""
     code = child.process.returncode
-    return code >= 0, code == ProcessError.exit_code, child.place
+    return code >= 0, code == PartnerError.exit_code, child.place
 
 
 @contextmanager

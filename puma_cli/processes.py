@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from puma_cli.errors import ConfigError, ProcessError
+from puma_cli.errors import ConfigError, PartnerError
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ class Processes:
         """Let the main process do something, and return its result in all of them.
 
         Raises:
-            ProcessError: in the others, if the work failed in the main one.
+            PartnerError: in the others, if the work failed in the main one.
         """
         if self.count == 1:
             return work()
@@ -104,7 +104,7 @@ class Processes:
         if failure is not None:
             raise failure
         if failed:
-            raise ProcessError("The first process has failed.", told=True)
+            raise PartnerError("The first process has failed.", told=True)
         return found  # type: ignore[return-value]
 
     def wait(self) -> None:
@@ -131,7 +131,7 @@ def _partners() -> Iterator[None]:
     except RuntimeError as error:
         if type(error).__name__ == "OutOfMemoryError":
             raise
-        raise ProcessError(
+        raise PartnerError(
             "Another process of this run is gone.",
             cause=str(error).strip().splitlines()[0] if str(error).strip() else "",
             hint="What it said before it went is above, or in its own log.",

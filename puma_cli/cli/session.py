@@ -18,7 +18,7 @@ import typer
 from puma_cli.cli.console_reporter import BarReporter, choose_reporter
 from puma_cli.cli.messages import Message, Terminated, explain
 from puma_cli.cli.output import Mode, Outcome, Output, complain
-from puma_cli.errors import ConfigError, ProcessError
+from puma_cli.errors import ConfigError, PartnerError
 from puma_cli.processes import started, started_as_main
 from puma_cli.progress import Reporter
 
@@ -168,7 +168,7 @@ def session(ctx: typer.Context, shared: bool = False) -> Iterator[Session]:
             traceback.print_exc()
         message = run.explain(error)
         # What the first process has told once is not told again by each of the others.
-        if not (isinstance(error, ProcessError) and error.told):
+        if not (isinstance(error, PartnerError) and error.told):
             complain(str(message))
         raise typer.Exit(message.exit_code) from error
 

@@ -200,7 +200,8 @@ class Embedder:
         finally:
             self.decoder.layers = full
 
-    @torch.inference_mode()
+    # Not inference mode: into its tensors, a sharded network could not gather weights to train.
+    @torch.no_grad()
     def encode(
         self,
         inputs: Sequence[Input],

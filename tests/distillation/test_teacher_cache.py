@@ -276,7 +276,7 @@ def test_the_teacher_is_not_loaded_twice(
         opened.append(str(model))
         return load(model, *rest)
 
-    monkeypatch.setattr("puma_cli.distillation.distill.load", counted)
+    monkeypatch.setattr("puma_cli.distillation.running.load", counted)
     distill(settings)
     assert opened.count(settings.teacher) == 1
 

@@ -87,7 +87,7 @@ def test_mmeb_with_a_teacher_batches_of_one_data_set_and_a_stop(
     mmeb(here / "MMEB-train", count=20)
     options = ("--teacher", str(tiny_checkpoint), "--set", "batch.grouping=task")
     log = distilled(pruned, "MMEB-train", *options)
-    assert len(scores(log)) == 2 and "mse" in log[0]
+    assert len(scores(log)) == 2 and any("mse" in row for row in log)
     args = ["distill", str(pruned), "--data", "MMEB-train", "-o", "parts", *QUICK, *options]
     assert run([*args, "--stop-after", "0.0000001"]) == 0
     assert (here / "parts" / "training").is_dir()
