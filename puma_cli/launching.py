@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from puma_cli.errors import PartnerError, ProcessError
+from puma_cli.processes import LISTENING
 
 # Seconds that the others have, once one has failed: to end by themselves, then to save on SIGTERM.
 # A process that waits for one that is gone would wait on for many minutes.
@@ -45,13 +46,13 @@ def launch(words: Sequence[str], count: int) -> int:
     Raises:
         ProcessError: a process other than the first failed by itself.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     children: list[_Child] = []
     with _passed_on(children):
-        for place in range(count):
-            children.append(_start(words, place, count, port))
+        # The first process listens on a socket that is open already: a number alone could be taken
+        # by another program before it comes to that.
+        with socket.create_server(("127.0.0.1", 0), backlog=count) as listening:
+            for place in range(count):
+                children.append(_start(words, place, count, listening))
         first = _watch(children)
     if first is None:
         return 0
@@ -71,7 +72,7 @@ def launch(words: Sequence[str], count: int) -> int:
     return code
 
 
-def _start(words: Sequence[str], place: int, count: int, port: int) -> _Child:
+def _start(words: Sequence[str], place: int, count: int, listening: socket.socket) -> _Child:
     cores = os.cpu_count() or 1
     surroundings = {
         # As many threads in all as there are cores.
@@ -82,7 +83,8 @@ def _start(words: Sequence[str], place: int, count: int, port: int) -> _Child:
         "WORLD_SIZE": str(count),
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(listening.getsockname()[1]),
+        LISTENING: str(listening.fileno()),
     }
     errors = tempfile.TemporaryFile() if place else None  # noqa: SIM115 (closed with the child)
     process = subprocess.Popen(
@@ -90,6 +92,7 @@ def _start(words: Sequence[str], place: int, count: int, port: int) -> _Child:
         env=surroundings,
         stdout=subprocess.DEVNULL if place else None,
         stderr=errors,
+        pass_fds=() if place else (listening.fileno(),),
     )
     return _Child(place, process, errors)
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Names the descriptor of the socket on which the first of the processes that puma itself started
+# shall wait for the others.
+LISTENING = "PUMA_LISTENING_SOCKET"
+
 
 class Processes:
     """This process among those of the run; by default it is alone.
@@ -166,10 +170,28 @@ def join(device: str = "auto") -> Processes:
 
     from puma_cli.models.devices import choose_device
 
-    state = PartialState(cpu=choose_device(device).type == "cpu")
+    state = PartialState(cpu=choose_device(device).type == "cpu", **_meeting())
     if state.num_processes != started():
         raise ConfigError(
             f"{started()} processes were started, but {state.num_processes} run together.",
             hint="Start them with `accelerate launch` or `torchrun`.",
         )
     return Processes(state.process_index, state.num_processes, state.device)
+
+
+def _meeting() -> dict[str, Any]:
+    """Return where the processes meet; empty if a launcher other than puma's own has settled it."""
+    if LISTENING not in os.environ:
+        return {}
+    from torch import distributed
+
+    place, count = int(os.environ["RANK"]), started()
+    first = {"is_master": True, "master_listen_fd": int(os.environ[LISTENING])}
+    store = distributed.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        count,
+        wait_for_workers=False,
+        **({} if place else first),
+    )
+    return {"store": store, "rank": place, "world_size": count}

@@ -8,8 +8,9 @@ Every run cuts the teacher, distils the cut by one recipe and the same number of
 the cut and the student on the split, beside the teacher. A line of JSON a run is added to the
 results; what stands there already is skipped, and a training that was stopped goes on, so the
 command can be stopped and typed again at any time. `--minutes` ends it in time between two runs;
-`--dry-run` says what is left. The teacher's profile on val, from which predictions are made, lies
-in `WORK-DIR/profiles`, and its embeddings, which its students share, in `WORK-DIR/teacher`.
+`--jobs` trains several students at once, which pays on a GPU; `--dry-run` says what is left. The
+teacher's profile on val, from which predictions are made, lies in `WORK-DIR/profiles`, and its
+embeddings, which its students share, in `WORK-DIR/teacher`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +94,38 @@ def main() -> None:
         for run in runs:
             print(run.name)
         return
-    began = time.monotonic()
     profile(asked)
-    for number, run in enumerate(runs, start=1):
-        spent = (time.monotonic() - began) / 60
-        if asked.minutes and number > 1 and spent * number / (number - 1) > asked.minutes:
-            print(f"Stopping after {spent:.0f} minutes; {len(runs) - number + 1} runs are left.")
-            return
-        line = train(run, asked)
+    for number, line in enumerate(students(runs, asked), start=1):
         asked.results.parent.mkdir(parents=True, exist_ok=True)
         with asked.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        print(f"{number}/{len(runs)} {run.name}: keeps {line['retention']:.1%}", flush=True)
+        name = f"{line['teacher']}-{line['layers']}-seed{line['seed']}"
+        print(f"{number}/{len(runs)} {name}: keeps {line['retention']:.1%}", flush=True)
+
+
+def students(runs: Sequence[Run], asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Train the students, several at once if asked to; yield their lines as they are ready."""
+    began, left = time.monotonic(), list(runs)
+
+    def late(done: int) -> bool:
+        spent = (time.monotonic() - began) / 60
+        return bool(asked.minutes and spent * (1 + asked.jobs / done) > asked.minutes)
+
+    if left:
+        # Alone: it writes what all of them share, the teacher's embeddings and scores.
+        yield train(left.pop(0), asked)
+    done, running = 1, set[Future[dict[str, Any]]]()
+    with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
+        while running or left:
+            while left and len(running) < asked.jobs and not late(done):
+                running.add(pool.submit(train, left.pop(0), asked))
+            if not running:
+                print(f"Stopping after {asked.minutes:g} minutes; {len(left)} runs are left.")
+                return
+            ready, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in ready:
+                done += 1
+                yield each.result()
 
 
 def parse() -> argparse.Namespace:
@@ -120,8 +143,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="optimizer steps; by default the recipe's")
     parser.add_argument("--split", default="test")
     parser.add_argument("--device", default="auto")
+    # Machines are compared, and these models are small.
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--work-dir", type=Path, default=Path("runs/students"))
     parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=1, help="students that train at once")
     parser.add_argument("--minutes", type=float, help="begin no run that would end later")
     parser.add_argument("--dry-run", action="store_true")
     asked = parser.parse_args()
@@ -143,7 +169,11 @@ def profile(asked: argparse.Namespace) -> None:
     """Analyze the teacher, unless that is done."""
     folder = asked.work_dir / "profiles" / asked.name
     if read_provenance(folder) is None:
-        analyze(AnalyzeSettings(asked.teacher, asked.data, folder, device=asked.device))
+        analyze(
+            AnalyzeSettings(
+                asked.teacher, asked.data, folder, device=asked.device, dtype=asked.dtype
+            )
+        )
 
 
 def plan(asked: argparse.Namespace) -> Iterator[Run]:
@@ -199,6 +229,7 @@ def train(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
             "data": asked.data,
             "output_dir": student,
             "device": asked.device,
+            "dtype": asked.dtype,
             "seed": run.seed,
         },
     )
@@ -246,6 +277,7 @@ def score(model: str, folder: Path, asked: argparse.Namespace) -> Scores:
                 split=asked.split,
                 pools=(LOCAL,),
                 device=asked.device,
+                dtype=asked.dtype,
             )
         )
     return read_scores(folder)
@@ -275,6 +307,8 @@ def key(line: dict[str, Any]) -> Sequence[object]:
 
 def commit() -> str:
     """Return the commit of the code, or nothing outside a clone."""
+    if shutil.which("git") is None:
+        return ""
     done = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )

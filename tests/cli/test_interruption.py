@@ -94,10 +94,14 @@ def test_a_stopped_mining_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     reporter = SignalAmong(number, "positives")
     monkeypatch.setattr("puma_cli.cli.session.choose_reporter", lambda quiet: reporter)
+    # As in a user's shell: a runner in the background hands on a SIGINT that is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     assert run(["mine", str(tiny_checkpoint), "--data", str(tiny_scenes), "-o", "m"]) == code
     assert "Nothing was written" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -105,10 +105,12 @@ def test_another_number_of_processes_goes_on_in_the_same_order(
     process = start(output, *folders, "--set", "lora.dropout=0.0")
     wait_for(lambda: any(output.glob("training/state-0000000[234]")), process)
     process.send_signal(signal.SIGINT)
-    assert finish(process)[0] == 130
+    code, said = finish(process)
+    assert code == 130, said
     more = ("--set", "lora.dropout=0.0", "--num-processes", "2")
     code, said = finish(start(output, *folders, *more, "--resume"))
-    assert code == 0 and "The state is of 1 processes, and 2 go on" in said
+    assert code == 0, said
+    assert "The state is of 1 processes, and 2 go on" in said
     sharded = tmp_path / "sharded"
     code, said = finish(start(sharded, *folders, *more, "--set", "train.strategy=fsdp2"))
     assert code == 0, said
