@@ -54,9 +54,9 @@ def distill_stages(stages: Sequence[TrainingStage], reporter: Reporter = SILENT)
     """Train stage after stage, each from the best weights of the one before.
 
     All write below the output folder: the last stage ends as the folder itself, the others stay in
-    `stages/NAME/` as checkpoints of their own. Ctrl-C and SIGTERM stop between two steps, with state
-    saved. With `resume`, finished stages are skipped and an unfinished one goes on from its state;
-    one that has not begun takes the settings that are given now.
+    `stages/NAME/` as checkpoints of their own. Ctrl-C and SIGTERM stop between two steps, with
+    state saved. With `resume`, finished stages are skipped and an unfinished one goes on from its
+    state; one that has not begun takes the settings that are given now.
 
     Raises:
         ConfigError: settings contradict one another, or those of a stage that has begun.
