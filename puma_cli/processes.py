@@ -183,11 +183,14 @@ def _meeting() -> dict[str, Any]:
     """Return where the processes meet; empty if a launcher other than puma's own has settled it."""
     if LISTENING not in os.environ:
         return {}
-    from torch import distributed
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     place, count = int(os.environ["RANK"]), started()
-    first = {"is_master": True, "master_listen_fd": int(os.environ[LISTENING])}
-    store = distributed.TCPStore(
+    first: dict[str, Any] = {
+        "is_master": True,
+        "master_listen_fd": int(os.environ[LISTENING]),
+    }
+    store = TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         count,

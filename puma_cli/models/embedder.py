@@ -149,16 +149,36 @@ class Embedder:
         """Return the post-norm states at the embed token (B, D), as plain transformers gives."""
         if vision is None:
             vision = self.vision_features(batch)
-        out = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            mm_token_type_ids=batch.token_types,
-            # Positions are given, so the grid would only be walked a second time.
-            mm_encoder_outputs=None if vision is None else {"image": vision},
-            use_cache=False,
-        )
+        # Positions are given, so the model needs no grid to find them.
+        with self._shown(vision, batch.token_types):
+            out = self.model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
+                use_cache=False,
+            )
         return _rows_at(out.last_hidden_state, batch.last)
+
+    @contextmanager
+    def _shown(self, vision: Any, token_types: Tensor) -> Iterator[None]:
+        """Put what the vision tower says in the places of the image tokens (B, T).
+
+        Releases of transformers differ in how a model takes what its tower has computed, and those
+        that do not know a way ignore it without a word.
+        """
+        if vision is None:
+            yield
+            return
+
+        def put(_: nn.Module, args: object, output: Tensor) -> Tensor:
+            rows = torch.cat(tuple(vision.pooler_output)).to(output.device, output.dtype)
+            return output.masked_scatter((token_types == 1).unsqueeze(-1), rows)
+
+        hook = self.model.get_input_embeddings().register_forward_hook(put)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @torch.no_grad()
     def hidden_states(self, batch: Batch) -> Tensor:
