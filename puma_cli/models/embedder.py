@@ -28,6 +28,7 @@ from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.models.read_ahead import read_ahead
+from puma_cli.models.vision_attention import pack_images
 from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
@@ -337,6 +338,7 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
             f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",
             hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
         )
+    pack_images(network.visual)
     image_processor.size = {
         "shortest_edge": settings.min_pixels,
         "longest_edge": settings.max_pixels,
