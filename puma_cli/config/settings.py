@@ -322,6 +322,10 @@ class BatchSettings:
         negatives: hard negatives of its own, as the data names them, that a query brings at most
             (>= 0), drawn anew in every epoch.
         neighbours: fill batches with queries whose positives are hard negatives of one another.
+        weights: how often tasks are shown beside the others, by glob over tasks or data sets, such
+            as cirr=2,mscoco_task0=0.5; the first that matches counts, and 1 where none does.
+        balance: an epoch shows a task of n queries in proportion to n to this power [0, 1]: 1 shows
+            every query once, 0 all tasks equally often, whatever their sizes.
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
         chunk_tokens: tokens, with padding, that one pass may hold: larger batches are computed in
@@ -339,6 +343,8 @@ class BatchSettings:
     grouping: str = "mixed"
     negatives: int = 0
     neighbours: bool = False
+    weights: tuple[str, ...] = ()
+    balance: float = 1.0
     instruction: str = "seeded"
     chunk_tokens: int | None = None
     chunk_pixels: int | None = None

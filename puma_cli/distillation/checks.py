@@ -36,6 +36,12 @@ def check_training(settings: DistillSettings) -> None:
             cause="No random view is seen twice, so there is nothing to keep.",
             hint="Leave one of the two out.",
         )
+    if settings.batch.neighbours and (settings.batch.weights or settings.batch.balance != 1):
+        raise ConfigError(
+            "batch.neighbours is set beside batch.weights or batch.balance.",
+            cause="Neighbours meet in a batch when every query comes once an epoch.",
+            hint="Leave one of them out.",
+        )
     if settings.loss.bank and not settings.train.cache_teacher:
         raise ConfigError(
             "loss.bank is set, but no embeddings of the teacher are kept.",

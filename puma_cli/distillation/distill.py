@@ -15,6 +15,7 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
+from puma_cli.data.mixture import mixture_of
 from puma_cli.data.training_data import TrainingData, open_training_data
 from puma_cli.distillation.asked_once import ask_teacher
 from puma_cli.distillation.checks import check_shardable, check_training, check_widths
@@ -168,6 +169,8 @@ def _prepare(
         settings.batch.grouping,
         settings.seed,
         settings.batch.neighbours,
+        data.tasks,
+        mixture_of(data.tasks, settings.batch),
     )
     examples = Examples(
         data.queries,

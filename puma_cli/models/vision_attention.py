@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -25,11 +26,15 @@ def pack_images(tower: nn.Module) -> None:
     """
     from transformers import AttentionInterface
 
-    config: Any = tower.config
-    # Whoever has chosen another implementation knows why.
-    if config._attn_implementation == "sdpa":
-        AttentionInterface.register(NAME, packed_attention)
-        config._attn_implementation = NAME
+    AttentionInterface.register(NAME, packed_attention)
+    for attention in tower.modules():
+        config: Any = getattr(attention, "config", None)
+        # Whoever has chosen another implementation knows why.
+        if hasattr(attention, "qkv") and config._attn_implementation == "sdpa":
+            # A copy, since the tower's own configuration is written down and makes other models.
+            own = copy(config)
+            own._attn_implementation = NAME
+            attention.config = own
 
 
 def packed_attention(

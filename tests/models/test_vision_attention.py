@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,19 +58,26 @@ def images_of(embedder: Embedder, grids: list[tuple[int, int, int]]) -> Batch:
     )
 
 
+def attentions(embedder: Embedder) -> list[Any]:
+    return [module for module in embedder.model.visual.modules() if hasattr(module, "qkv")]
+
+
 def test_a_tower_says_of_images_of_several_sizes_what_it_says_of_each(
     tiny_checkpoint: Path,
 ) -> None:
     torch.manual_seed(0)
     embedder = load(tiny_checkpoint, "cpu", "float32")
-    vision = embedder.model.visual.config
-    assert vision._attn_implementation == NAME
+    assert attentions(embedder)
     batch = images_of(embedder, [(1, 4, 4), (1, 2, 6), (1, 4, 4), (1, 6, 2), (1, 2, 2)])
-    with torch.no_grad():
-        together = embedder.vision_features(batch).pooler_output
-        vision._attn_implementation = "sdpa"
-        apart = embedder.vision_features(batch).pooler_output
-    for one, other in zip(together, apart, strict=True):
+    found = []
+    for name in (NAME, "sdpa"):
+        for attention in attentions(embedder):
+            if name == NAME:
+                assert attention.config._attn_implementation == NAME
+            attention.config._attn_implementation = name
+        with torch.no_grad():
+            found.append(embedder.vision_features(batch).pooler_output)
+    for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
@@ -79,6 +87,8 @@ def test_another_implementation_stays_and_none_is_written_down(
     embedder = load(tiny_checkpoint, "cpu", "float32")
     embedder.save(tmp_path)
     assert NAME not in (tmp_path / "config.json").read_text()
-    embedder.model.visual.config._attn_implementation = "eager"
+    assert type(embedder.model)(embedder.model.config).config == embedder.model.config
+    for attention in attentions(embedder):
+        attention.config._attn_implementation = "eager"
     pack_images(embedder.model.visual)
-    assert embedder.model.visual.config._attn_implementation == "eager"
+    assert {a.config._attn_implementation for a in attentions(embedder)} == {"eager"}
