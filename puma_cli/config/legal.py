@@ -129,6 +129,7 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
     },
     "BatchSettings": {
         "balance": _Range(low=0, high=1),
+        "max_pixels": _COUNT,
         "size": _Range(low=2),
         "grouping": _OneOf(("mixed", "query", "task")),
         "negatives": _NOT_NEGATIVE,

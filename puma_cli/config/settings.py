@@ -328,6 +328,8 @@ class BatchSettings:
             every query once, 0 all tasks equally often, whatever their sizes.
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
+        max_pixels: images are reduced to this area in pixels at most (>= 1), for the teacher too;
+            the student is written with this limit. None leaves the one of its own.
         chunk_tokens: tokens, with padding, that one pass may hold: larger batches are computed in
             chunks with the same gradients, for one more pass forward; or none.
         chunk_pixels: likewise for the pixels of images.
@@ -346,6 +348,7 @@ class BatchSettings:
     weights: tuple[str, ...] = ()
     balance: float = 1.0
     instruction: str = "seeded"
+    max_pixels: int | None = None
     chunk_tokens: int | None = None
     chunk_pixels: int | None = None
     accumulate: int = 1

@@ -117,7 +117,9 @@ def prepare(
         cache = TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
             planned_inputs(order, examples, steps * settings.batch.accumulate),
-            identify_teacher(resolve(settings.teacher), settings.full_hash),
+            identify_teacher(
+                resolve(settings.teacher), settings.full_hash, settings.batch.max_pixels
+            ),
             hints[1],
             DTYPES[settings.train.cache_dtype],
             settings.train.verify_cache,

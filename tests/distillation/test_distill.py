@@ -439,3 +439,21 @@ def test_broken_images_end_a_training_or_are_counted(
         )
         assert distill(way, Notes()).finished
     assert any("could not be read, and what shows them was left out" in note for note in notes)
+
+
+def test_a_limit_on_pixels_holds_for_the_teacher_and_the_student(
+    settings: DistillSettings, tmp_path: Path
+) -> None:
+    cache = tmp_path / "kept"
+    asked = replace(
+        settings,
+        batch=replace(settings.batch, max_pixels=784),
+        train=replace(settings.train, cache_teacher=True, cache_dir=str(cache)),
+    )
+    distill(asked)
+    assert load(settings.output_dir, "cpu").settings.max_pixels == 784
+    kept = {folder.name: sorted(folder.iterdir()) for folder in cache.iterdir()}
+    distill(replace(asked, batch=settings.batch, output_dir=tmp_path / "other"))
+    # What the teacher said of small images is not what it says of whole ones.
+    assert len(list(cache.iterdir())) == 2
+    assert all(sorted((cache / name).iterdir()) == files for name, files in kept.items())
