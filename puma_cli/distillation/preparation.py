@@ -13,7 +13,7 @@ from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mixture import mixture_of
 from puma_cli.data.training_data import TrainingData
-from puma_cli.distillation.checks import check_shardable, check_widths
+from puma_cli.distillation.checks import check_fading, check_shardable, check_widths
 from puma_cli.distillation.hints import NO_HINTS, hint_depths
 from puma_cli.distillation.live_page import LivePage
 from puma_cli.distillation.log import TrainingLog
@@ -65,6 +65,8 @@ def prepare(
             hints = hint_depths(student.depth, depth, settings.loss.hint_depths)
         if not cached:
             teacher = open_model(settings.teacher, settings)
+    if settings.train.fade_head:
+        check_fading(student)
     pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train, hints)
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
