@@ -186,9 +186,14 @@ def _meeting() -> dict[str, Any]:
     # A process that has met the others stays with them: nobody waits on the socket any more.
     if LISTENING not in os.environ or distributed.is_initialized():
         return {}
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     place, count = int(os.environ["RANK"]), started()
-    first = {"is_master": True, "master_listen_fd": int(os.environ[LISTENING])}
-    store = distributed.TCPStore(
+    first: dict[str, Any] = {
+        "is_master": True,
+        "master_listen_fd": int(os.environ[LISTENING]),
+    }
+    store = TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         count,

@@ -31,6 +31,7 @@ _NESTED = {
     "lora_rank": "lora.rank",
     "loss": "loss.contrastive",
     "on_bad_image": "batch.bad_images",
+    "max_pixels": "batch.max_pixels",
 }
 
 
@@ -82,6 +83,12 @@ def distill(
         str | None,
         typer.Option(
             metavar="NAME", help="The contrastive part: info_nce or mac.  [default: info_nce]"
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Reduce images to this area at most.  [default: the student's]"
         ),
     ] = None,
     tasks: options.Tasks = None,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from puma_cli.config.settings import DISTILLING, NO_TEACHER, DistillSettings
 from puma_cli.distillation.pair import Pair
 from puma_cli.errors import ConfigError
+from puma_cli.models.embedder import Embedder
 
 # Terms that compare a student's embeddings with a teacher's, entry by entry.
 PROJECTED = ("mse", "cosine", "bank")
@@ -35,6 +36,12 @@ def check_training(settings: DistillSettings) -> None:
             "train.cache_teacher and batch.augment are both set.",
             cause="No random view is seen twice, so there is nothing to keep.",
             hint="Leave one of the two out.",
+        )
+    if settings.batch.neighbours and (settings.batch.weights or settings.batch.balance != 1):
+        raise ConfigError(
+            "batch.neighbours is set beside batch.weights or batch.balance.",
+            cause="Neighbours meet in a batch when every query comes once an epoch.",
+            hint="Leave one of them out.",
         )
     if settings.loss.bank and not settings.train.cache_teacher:
         raise ConfigError(
@@ -69,6 +76,25 @@ def check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
             cause=f"{_named(wrong)} would compare them entry by entry.",
             hint="Set loss.projection=learned, which maps the ones to the others, or compare "
             "scores only: loss.similarity, loss.gram. Hints need equal widths.",
+        )
+
+
+def check_fading(student: Embedder) -> None:
+    """Refuse to lead a head to the identity where there is none, or where it changes the length.
+
+    Raises:
+        ConfigError: says what the student has.
+    """
+    if student.head is None:
+        raise ConfigError(
+            "train.fade_head is set, but the student has no head.",
+            hint="puma prune --bridge --data DATA makes a cut that has one.",
+        )
+    if student.head.outputs != student.width:
+        raise ConfigError(
+            f"The student's head makes {student.head.outputs} numbers of {student.width}.",
+            cause="Led to the identity, it would change the length of the embeddings.",
+            hint="Leave train.fade_head out.",
         )
 
 

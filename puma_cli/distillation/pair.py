@@ -23,6 +23,9 @@ from puma_cli.progress import Reporter
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+# Share of a training after which a fading head has gone; the rest is trained as it will be used.
+HEAD_GONE = 0.5
+
 
 class Pair:
     """The model being trained and the one it learns from.
@@ -99,6 +102,20 @@ class Pair:
     def model(self) -> nn.Module:
         """The module whose parameters with gradient are trained."""
         return self._module
+
+    @property
+    def head_share(self) -> float:
+        """How much of the student's head there is (see `fade_head`); 0 without one."""
+        return 0.0 if self.embedder.head is None else self.embedder.head.share
+
+    def fade_head(self, progress: float) -> None:
+        """Lead the student's head to the identity in the first half of a training.
+
+        Args:
+            progress: share of the training that is done [0, 1].
+        """
+        if self.embedder.head is not None:
+            self.embedder.head.share = max(0.0, 1 - progress / HEAD_GONE)
 
     @contextmanager
     def student(self) -> Iterator[Embedder]:
@@ -194,7 +211,9 @@ class Pair:
             model = type(self.embedder.model)(self.config)
         model.load_state_dict(state, strict=True, assign=True)
         source = self.embedder
-        head = None if source.head is None else copy.deepcopy(source.head).cpu()
+        head = None
+        if source.head is not None and self.head_share > 0:
+            head = copy.deepcopy(source.head).cpu()
         return Embedder(model, source.tokenizer, source.image_processor, source.settings, head=head)
 
 
@@ -237,7 +256,7 @@ def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> Non
     model = embedder.model
     model.requires_grad_(lora.rank == 0)
     if embedder.head is not None:
-        embedder.head.requires_grad_(True)
+        embedder.head.requires_grad_(not train.fade_head)
     if train.freeze_vision:
         model.visual.requires_grad_(False)
     if not train.train_embeddings:

@@ -19,6 +19,8 @@ from puma_cli.models.embedder import Embedder, load
 def open_model(model: str | Path, settings: DistillSettings) -> Embedder:
     """Open a student or a teacher as the training reads its images."""
     embedder = load(model, settings.device, "float32")
+    if settings.batch.max_pixels is not None:
+        embedder.limit_pixels(settings.batch.max_pixels)
     embedder.processor.images.stands_in = settings.batch.bad_images == "skip"
     return embedder
 

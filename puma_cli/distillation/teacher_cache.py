@@ -226,18 +226,20 @@ def _compute(
     return out
 
 
-def identify_teacher(folder: Path, full: bool = False) -> str:
+def identify_teacher(folder: Path, full: bool = False, max_pixels: int | None = None) -> str:
     """Return what the embeddings of a checkpoint hang on: its hash and all of its small files.
 
     Args:
         full: hash every byte of the weights, instead of a sample of them.
+        max_pixels: the limit on images, if it is another than the checkpoint's own.
     """
     small = [file for pattern in ("*.json", "*.jinja") for file in folder.glob(pattern)]
     digest = hashlib.sha256()
     for file in sorted(small):
         if file.name != PROVENANCE:
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
-    return f"{FORMAT} {identify(folder, full)} {digest.hexdigest()}"
+    limit = "" if max_pixels is None else f" {max_pixels} pixels"
+    return f"{FORMAT} {identify(folder, full)} {digest.hexdigest()}{limit}"
 
 
 def _keys(inputs: Sequence[Input]) -> dict[Input, bytes]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from puma_cli.checkpoint.source import resolve
-from puma_cli.errors import CheckpointError
+from puma_cli.errors import CheckpointError, ConfigError
 from puma_cli.models.devices import DTYPES, choose_device, choose_dtype
 from puma_cli.models.embedder_settings import (
     EmbedderSettings,
@@ -28,6 +28,7 @@ from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.models.read_ahead import read_ahead
+from puma_cli.models.vision_attention import pack_images
 from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
@@ -54,8 +55,14 @@ class Embedder:
         self.settings = settings
         self.folder = folder
         self.head = head
-        self.processor = Processor(
-            tokenizer, image_processor, settings, positions=model.get_rope_index
+        self.processor = self._new_processor()
+
+    def _new_processor(self) -> Processor:
+        return Processor(
+            self.tokenizer,
+            self.image_processor,
+            self.settings,
+            positions=self.model.get_rope_index,
         )
 
     @property
@@ -88,6 +95,26 @@ class Embedder:
         """Number format of the weights."""
         found: torch.dtype = self.decoder.norm.weight.dtype
         return found
+
+    def limit_pixels(self, most: int) -> None:
+        """Reduce images to at most this area in pixels, from now on and in what is saved.
+
+        Raises:
+            ConfigError: not one token of an image fits into it.
+        """
+        side = self.image_processor.patch_size * self.image_processor.merge_size
+        if most < side**2:
+            raise ConfigError(
+                f"At most {most:,} pixels of an image were asked for.",
+                cause=f"One token of the model stands for {side} x {side} of them.",
+                hint=f"Allow {side**2:,} or more.",
+            )
+        most = min(most, self.settings.max_pixels)
+        least = min(most, self.settings.min_pixels)
+        self.settings = replace(self.settings, min_pixels=least, max_pixels=most)
+        self.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+        # A new one: it remembers images as they were shown.
+        self.processor = self._new_processor()
 
     def collate(self, inputs: Sequence[Input]) -> Batch:
         """Turn inputs into a batch on the CPU."""
@@ -149,16 +176,36 @@ class Embedder:
         """Return the post-norm states at the embed token (B, D), as plain transformers gives."""
         if vision is None:
             vision = self.vision_features(batch)
-        out = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            mm_token_type_ids=batch.token_types,
-            # Positions are given, so the grid would only be walked a second time.
-            mm_encoder_outputs=None if vision is None else {"image": vision},
-            use_cache=False,
-        )
+        # Positions are given, so the model needs no grid to find them.
+        with self._shown(vision, batch.token_types):
+            out = self.model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                position_ids=batch.position_ids,
+                use_cache=False,
+            )
         return _rows_at(out.last_hidden_state, batch.last)
+
+    @contextmanager
+    def _shown(self, vision: Any, token_types: Tensor) -> Iterator[None]:
+        """Put what the vision tower says in the places of the image tokens (B, T).
+
+        Releases of transformers differ in how a model takes what its tower has computed, and those
+        that do not know a way ignore it without a word.
+        """
+        if vision is None:
+            yield
+            return
+
+        def put(_: nn.Module, args: object, output: Tensor) -> Tensor:
+            rows = torch.cat(tuple(vision.pooler_output)).to(output.device, output.dtype)
+            return output.masked_scatter((token_types == 1).unsqueeze(-1), rows)
+
+        hook = self.model.get_input_embeddings().register_forward_hook(put)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     @torch.no_grad()
     def hidden_states(self, batch: Batch) -> Tensor:
@@ -317,6 +364,7 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
             f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",
             hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
         )
+    pack_images(network.visual)
     image_processor.size = {
         "shortest_edge": settings.min_pixels,
         "longest_edge": settings.max_pixels,
