@@ -74,7 +74,8 @@ def distill_stages(stages: Sequence[TrainingStage], reporter: Reporter = SILENT)
         reporter = SILENT
     folder = StagedFolder(stages)
     finished = processes.first(folder.finished)
-    if not asked.resume:
+    if not asked.resume and len(stages) > 1:
+        reporter.note("Looking whether the later stages will find what they need.")
         processes.first(lambda: _look_ahead(stages[1:]))
     results: dict[str, DistillResult] = {}
     stop = StopRequest(asked.stop_after)

@@ -18,6 +18,7 @@ stages:
     loss: {mse: 0.1}
   - name: second
     loss: {contrastive: mac}
+    train: {cache_teacher: true, strategy: fsdp2}
 """
 # Shorter than a training by itself: there are two of them.
 SHORT = ("--steps", "3", "--set", "train.validation_limit=0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -21,10 +22,12 @@ from puma_cli.config.settings import DistillSettings, LoraSettings
 from puma_cli.config.stages import TrainingStage, load_stages
 from puma_cli.distillation import stages as staged
 from puma_cli.distillation.distill import distill
+from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.stage_folders import StageFolder
 from puma_cli.distillation.stages import distill_stages
 from puma_cli.errors import ConfigError, DataError, OutputError, PumaError
 from puma_cli.interruption import Stopped
+from puma_cli.models.embedder import Embedder
 from puma_cli.progress import Reporter
 from tests.data.pairs.writing import texts, write_table
 
@@ -151,6 +154,21 @@ def test_one_copy_serves_both_only_while_the_weights_are_the_teachers(
 ) -> None:
     begun = [note for note in whole[1] if "weights train on" in note]
     assert ["one copy serves" in note for note in begun] == [True, False]
+
+
+def test_a_stage_holds_nothing_of_the_one_before(stages: Stages) -> None:
+    alive: list[int] = []
+
+    def look() -> None:
+        alive.append(sum(type(each) in (Pair, Embedder) for each in gc.get_objects()))
+
+    one = with_changes(stages, train=replace(stages[0].settings.train, steps=1))
+    distill_stages([one[0]], Listener(0, 1, look))
+    second = with_changes(one, output_dir=stages[0].settings.output_dir.with_name("again"))
+    distill_stages([second[0], replace(second[0], name="same")], Listener(1, 1, look))
+    first, later = alive
+    # A pair with its student and its teacher, once in either case.
+    assert first >= 3 and later == first
 
 
 def test_the_result_knows_all_stages(
