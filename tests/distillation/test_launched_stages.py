@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import puma_cli
 from puma_cli.cli.app import run
 from tests.distillation.test_launched import finish, same, start, wait_for
 
@@ -72,6 +73,22 @@ def test_print_config_shows_the_stages_as_a_recipe(
     assert [stage["train"]["steps"] for stage in content["stages"]] == [5, 7]
     # With a teacher and no word on how to learn from it, each stage takes the paper's weights.
     assert [stage["loss"]["mse"] for stage in content["stages"]] == pytest.approx([0.1, 0.005])
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interruption_outside_the_steps_says_whether_there_is_something_to_resume(
+    recipe: str, tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    def interrupted(*given: object) -> None:
+        if begun:
+            (tmp_path / "training").mkdir()
+            (tmp_path / "training" / "stages.json").write_text("{}", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(vars(puma_cli), "distill_stages", interrupted)
+    words = ["distill", "s", "--teacher", "t", "--data", "d", "-o", str(tmp_path)]
+    assert run([*words, "--config", recipe]) == 130
+    assert ("--resume" in capsys.readouterr().err) == begun
 
 
 def test_other_commands_say_that_they_run_no_stages(recipe: str, capsys: Printed) -> None:

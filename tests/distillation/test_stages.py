@@ -273,6 +273,17 @@ def test_a_signal_at_a_stage_s_last_step_stops_before_the_next(stages: Stages) -
     assert not (folder / "log.jsonl").exists()
 
 
+def test_a_signal_between_two_stages_is_no_bare_interruption(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staged, "_free_memory", send(signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Stopped, match="after stage text, which is finished") as caught:
+        distill_stages(stages)
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_the_time_is_that_of_all_stages(stages: Stages) -> None:
     result = distill_stages(with_changes(stages, stop_after=1e-9))
     assert not result.finished and [*result.stages] == ["text"]
