@@ -427,7 +427,8 @@ class DistillSettings:
 
     Args:
         student: folder of a pruned checkpoint, or `fresh` for a newly initialised model.
-        teacher: the model at full depth, or `none` for contrastive training alone.
+        teacher: the model at full depth, a folder of its embeddings, or `none` for contrastive
+            training alone.
         data: a table of pairs, a folder of such tables, or a folder in the M-BEIR layout with a
             training split.
         output_dir: folder for the trained model; training state lives below it until the end.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from puma_cli.config.settings import DISTILLING, NO_TEACHER, DistillSettings
 from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.errors import ConfigError
 from puma_cli.models.embedder import Embedder
 
@@ -31,11 +32,19 @@ def check_training(settings: DistillSettings) -> None:
             cause=f"The weights {_named(DISTILLING)} are 0.",
             hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
         )
-    if settings.train.cache_teacher and settings.batch.augment:
+    stored = is_stored(settings.teacher)
+    if stored and settings.loss.hints:
         raise ConfigError(
-            "train.cache_teacher and batch.augment are both set.",
+            f"loss.hints compares inner layers, and {settings.teacher} holds embeddings alone.",
+            hint="Leave it out, or give the teacher itself.",
+        )
+    if (settings.train.cache_teacher or stored) and settings.batch.augment:
+        raise ConfigError(
+            "batch.augment is set, and the teacher has seen every image once, as it is.",
             cause="No random view is seen twice, so there is nothing to keep.",
-            hint="Leave one of the two out.",
+            hint="Leave one of the two out: --set batch.augment=false."
+            if stored
+            else "Leave out batch.augment or train.cache_teacher.",
         )
     if settings.batch.neighbours and (settings.batch.weights or settings.batch.balance != 1):
         raise ConfigError(
@@ -43,7 +52,7 @@ def check_training(settings: DistillSettings) -> None:
             cause="Neighbours meet in a batch when every query comes once an epoch.",
             hint="Leave one of them out.",
         )
-    if settings.loss.bank and not settings.train.cache_teacher:
+    if settings.loss.bank and not (settings.train.cache_teacher or stored):
         raise ConfigError(
             "loss.bank is set, but no embeddings of the teacher are kept.",
             hint="Set train.cache_teacher=true too.",

@@ -22,6 +22,7 @@ from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.preparation import prepare
 from puma_cli.distillation.projection import ready_projection
 from puma_cli.distillation.state import Progress
+from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.distillation.teacher_cache import planned_inputs
 from puma_cli.distillation.trackers import choose_trackers, close_trackers
 from puma_cli.distillation.validation import Validation
@@ -165,12 +166,13 @@ def _project(
 
 
 def _parents(settings: DistillSettings) -> list[Parent]:
+    full = settings.full_hash
     parents = [
-        Parent(role, name, identify(resolve(name), settings.full_hash))
+        Parent(role, name, identify(Path(name) if is_stored(name) else resolve(name), full))
         for role, name in (("student", settings.student), ("teacher", settings.teacher))
         if name not in (FRESH, NO_TEACHER)
     ]
-    data = identify(settings.data, settings.full_hash)
+    data = identify(settings.data, full)
     return [*parents, Parent("data", str(settings.data), data)]
 
 

@@ -25,6 +25,12 @@ from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.running import open_model, speed_up, start
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Step
+from puma_cli.distillation.stored_teacher import (
+    StoredTeacher,
+    is_stored,
+    planned_names,
+    stored_width,
+)
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.distillation.trackers import start_trackers
 from puma_cli.distillation.validation import HitRates, Validation
@@ -55,9 +61,14 @@ def prepare(
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
     teacher, hints = None, NO_HINTS
-    cached = objective.needs_teacher and settings.train.cache_teacher
+    stored = is_stored(settings.teacher)
+    cached = objective.needs_teacher and (settings.train.cache_teacher or stored)
     if objective.needs_teacher:
-        width = settings_for(resolve(settings.teacher)).dimension
+        width = (
+            stored_width(settings.teacher)
+            if stored
+            else settings_for(resolve(settings.teacher)).dimension
+        )
         check_widths(settings, student.dimension, width)
         objective.add_projection(student.dimension, width)
         if settings.loss.hints:
@@ -114,8 +125,11 @@ def prepare(
             f"The state is of {before} processes, and {processes.count} go on: batches come in the "
             "same order; dropout and the last digits of sums will differ."
         )
-    cache = None
-    if cached:
+    cache: TeacherCache | StoredTeacher | None = None
+    if cached and stored:
+        named = planned_names(order, examples, steps * settings.batch.accumulate)
+        cache = StoredTeacher(Path(settings.teacher), named)
+    elif cached:
         cache = TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
             planned_inputs(order, examples, steps * settings.batch.accumulate),
