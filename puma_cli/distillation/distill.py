@@ -25,10 +25,17 @@ from puma_cli.distillation.log import TrainingLog
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
-from puma_cli.distillation.output import TrainingFolder
+from puma_cli.distillation.output import Trained, TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.projection import ready_projection
-from puma_cli.distillation.running import open_model, speed_up, start
+from puma_cli.distillation.running import (
+    open_student,
+    open_teacher,
+    original_of,
+    speed_up,
+    start,
+    teacher_dtype,
+)
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
@@ -152,14 +159,22 @@ def _prepare(
             depth = depth_of(resolve(settings.teacher))
             hints = hint_depths(student.depth, depth, settings.loss.hint_depths)
         if not cached:
-            teacher = open_model(settings.teacher, settings)
-    pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train, hints)
+            teacher = open_teacher(settings)
+    pair = Pair(
+        student,
+        teacher,
+        _kept_layers(settings),
+        settings.lora,
+        settings.train,
+        hints,
+        original_of(_student_path(settings, output), settings),
+    )
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
         pair.shard(processes, device)
     speed_up(pair, settings.train)
     trained = objective.to(device).trained_with(pair.model)
-    optimizer = build_optimizer(trained, settings.optimizer)
+    optimizer = build_optimizer(trained, settings.optimizer, pair.kept)
     # From here on, processes draw random numbers of their own: no two drop out alike.
     set_seed(settings.seed, device_specific=True)
     order = BatchOrder(
@@ -203,10 +218,13 @@ def _prepare(
         cache = TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
             planned_inputs(order, examples, steps * settings.batch.accumulate),
-            identify_teacher(resolve(settings.teacher), settings.full_hash),
+            identify_teacher(
+                resolve(settings.teacher), settings.full_hash, teacher_dtype(settings)
+            ),
             hints[1],
             DTYPES[settings.train.cache_dtype],
             settings.train.verify_cache,
+            settings.train.encode_batch,
         )
     log = TrainingLog(output.log, writes=processes.is_main)
     processes.first(lambda: log.rewind(progress.step))
@@ -241,15 +259,24 @@ def _keep_best(
     pair: Pair, output: TrainingFolder, settings: DistillSettings, processes: Processes
 ) -> Callable[[int], None]:
     def keep(step: int) -> None:
-        student = pair.gather(wanted=processes.is_main)
+        trained = _trained(pair, settings, processes)
 
         def write() -> None:
-            assert student is not None
-            output.keep_best(student, step, settings.train.save_dtype)
+            assert trained is not None
+            output.keep_best(trained, step, settings.train.save_dtype)
 
         processes.first(write)
 
     return keep
+
+
+def _trained(pair: Pair, settings: DistillSettings, processes: Processes) -> Trained | None:
+    """Return what a training has come to, in the process that writes it; all must ask."""
+    adapter = None
+    if settings.lora.keep_adapter:
+        adapter = pair.adapter(settings.student, wanted=processes.is_main)
+    student = pair.gather(wanted=processes.is_main)
+    return None if student is None else Trained(student, adapter)
 
 
 def _note_unreadable(training: Training, reporter: Reporter) -> None:
@@ -267,12 +294,12 @@ def _finish(
     training: Training, settings: DistillSettings, output: TrainingFolder, parents: list[Parent]
 ) -> None:
     processes = training.processes
-    student = training.pair.gather(wanted=processes.is_main)
+    trained = _trained(training.pair, settings, processes)
 
     def write() -> None:
-        assert student is not None
+        assert trained is not None
         device = name_device(training.pair.embedder.device)
-        output.finish(settings, student, training.pair.cut, device, training.progress, parents)
+        output.finish(settings, trained, training.pair.cut, device, training.progress, parents)
 
     processes.first(write)
 
@@ -308,7 +335,7 @@ def _student(
     settings: DistillSettings, data: TrainingData, output: TrainingFolder, processes: Processes
 ) -> Embedder:
     if settings.student != FRESH:
-        return open_model(settings.student, settings)
+        return open_student(settings.student, settings)
 
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     def build() -> None:
@@ -317,7 +344,11 @@ def _student(
             output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
 
     processes.first(build)
-    return open_model(output.initial, settings)
+    return open_student(output.initial, settings)
+
+
+def _student_path(settings: DistillSettings, output: TrainingFolder) -> str | Path:
+    return output.initial if settings.student == FRESH else settings.student
 
 
 def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:
