@@ -287,8 +287,8 @@ class OptimizerSettings:
     Args:
         learning_rate: peak learning rate (> 0).
         first_layer_scale: factor on the learning rate of decoder layer 0 (paper: 0.5).
-        layer_decay: factor d (0 to 1] on the learning rate from a layer to the one below: layer i of
-            k learns at d^(k-1-i) times the rate, what lies below layer 0 at d^k times.
+        layer_decay: factor d (0 to 1] on the learning rate from a layer to the one below: layer i
+            of k learns at d^(k-1-i) times the rate, what lies below layer 0 at d^k times.
         warmup: share of the steps spent warming up [0, 1).
         floor: final learning rate as a share of the peak [0, 1].
         clip: largest gradient norm (> 0).
