@@ -27,7 +27,7 @@ from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.prompt import check_prompt
-from puma_cli.models.quantization import keep_as_quantised, nf4_options
+from puma_cli.models.quantization import nf4_options, settle_quantized
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.processes import ALONE, Processes
@@ -342,7 +342,7 @@ def load(
             hint=f"puma info {folder} says what the folder holds.",
         ) from error
     _check_keys(folder, report)
-    keep_as_quantised(network)
+    settle_quantized(network, place)
     if not hasattr(network, "language_model") or not hasattr(network, "visual"):
         raise CheckpointError(
             f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",

@@ -15,6 +15,8 @@ from puma_cli.errors import ConfigError
 
 # What a layer of bitsandbytes goes by when it decides whether to pack its weights anew.
 _REPACKS = "support_avx512bf16_for_cpu"
+# Normal numbers lose .09 of their length in NormalFloat4; more is no rounding.
+_MOST_LOST = 0.15
 
 
 def check_quantizable(device: torch.device) -> None:
@@ -67,19 +69,50 @@ def nf4_options(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
             llm_int8_skip_modules=["visual"],
         ),
         # Weights are quantised where they are used: layer by layer, as they come from the disk.
-        "device_map": {"": device},
+        "device_map": {"": _numbered(device)},
     }
 
 
-def keep_as_quantised(model: nn.Module) -> None:
-    """Let a first evaluation leave 4-bit weights as they are.
+def _numbered(device: torch.device) -> torch.device:
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
 
-    On some CPUs bitsandbytes packs them anew there, with scales rounded further: a training would
-    go on over other weights than it began with, and a resumed one over yet others.
+
+def settle_quantized(model: nn.Module, device: torch.device) -> None:
+    """Make sure of the 4-bit layers of a model that was opened, and that they stay what they are.
+
+    On some CPUs bitsandbytes packs weights anew at the first evaluation, with scales rounded
+    further: a training would go on over other weights than it began with, and a resumed one over
+    yet others. That is turned off.
+
+    Raises:
+        ConfigError: a width of the model is one that this bitsandbytes mixes up.
     """
-    for module in model.modules():
-        if hasattr(module, _REPACKS):
-            setattr(module, _REPACKS, False)
+    packed: list[Any] = [m for m in model.modules() if hasattr(m, _REPACKS)]
+    for module in packed:
+        setattr(module, _REPACKS, False)
+    for width in sorted({module.in_features for module in packed}):
+        lost = _share_lost(width, device)
+        if lost > _MOST_LOST:
+            raise ConfigError(
+                f"lora.quantize is nf4, and bitsandbytes mixes up layers of width {width} on "
+                f"{device.type}.",
+                cause=f"Of such a layer {lost:.0%} is lost in 4 bits; 9% would be rounding. Rows "
+                "that are no multiple of 64 are read wrongly by releases up to 0.50 on CPUs.",
+                hint="Train on CUDA, bring bitsandbytes up to date, or set lora.quantize=none and "
+                "lora.base_dtype=bfloat16.",
+            )
+
+
+@torch.no_grad()
+def _share_lost(width: int, device: torch.device) -> float:
+    """Return |W' - W| / |W| for normal random numbers W (64, width) that went through 4 bits."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    weight = torch.randn(64, width, generator=torch.Generator().manual_seed(0)).to(device)
+    found = dequantize_4bit(*quantize_4bit(weight, compress_statistics=True, quant_type="nf4"))
+    return float((found - weight).norm() / weight.norm())
 
 
 @contextmanager
