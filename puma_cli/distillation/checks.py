@@ -85,6 +85,12 @@ def _check_what_trains(settings: DistillSettings) -> None:
             hint="Set train.train_embed_token=true for the one row that embeddings are read at, or "
             "lora.rank=0 to train the weights themselves.",
         )
+    if not train.freeze_vision:
+        raise ConfigError(
+            f"train.freeze_vision is false beside adapters: lora.rank is {lora.rank}.",
+            cause="Adapters are for the decoder; with them, the vision tower stays as it is.",
+            hint="Leave it out, or set lora.rank=0 to train the weights themselves.",
+        )
     if lora.keep_adapter and settings.student == FRESH:
         raise ConfigError(
             f"lora.keep_adapter is set for the student {FRESH!r}.",

@@ -195,6 +195,7 @@ def test_a_cached_teacher_in_bfloat16_reads_few_inputs_at_a_time(
         ({"targets": ("q_proj", "v_proj")}, {}, r"lora\.targets is q_proj,v_proj, but"),
         ({"rank": 4, "targets": ()}, {}, r"lora\.targets is empty"),
         ({"rank": 4}, {"train_embeddings": True}, "beside adapters: lora.rank is 4"),
+        ({"rank": 4}, {"freeze_vision": False}, "is false beside adapters"),
         ({}, {"train_embeddings": True, "train_embed_token": True}, "are both set"),
         ({"rank": 4, "quantize": "nf4"}, {}, "is nf4, and the teacher is not cached"),
         ({"rank": 4, "quantize": "int8"}, {}, "must be one of none, nf4"),
