@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from puma_cli.distillation.loop import Training
-from puma_cli.distillation.running import open_model
+from puma_cli.distillation.running import open_teacher
 from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.validation import HitRates, Validation, teacher_score
 from puma_cli.interruption import StopRequest
@@ -26,7 +26,7 @@ def ask_teacher(
     # A cached teacher is opened for both tasks together, and leaves the memory after them.
     @cache
     def opened() -> Embedder:
-        return open_model(settings.teacher, settings)
+        return open_teacher(settings)
 
     if isinstance(training.cache, StoredTeacher):
         reporter.note(

@@ -19,7 +19,7 @@ from puma_cli.distillation.live_page import LivePage
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.output import TrainingFolder
-from puma_cli.distillation.preparation import prepare
+from puma_cli.distillation.preparation import prepare, trained_so_far
 from puma_cli.distillation.projection import ready_projection
 from puma_cli.distillation.state import Progress
 from puma_cli.distillation.stored_teacher import is_stored
@@ -128,12 +128,12 @@ def _finish(
     training: Training, settings: DistillSettings, output: TrainingFolder, parents: list[Parent]
 ) -> None:
     processes = training.processes
-    student = training.pair.gather(wanted=processes.is_main)
+    trained = trained_so_far(training.pair, settings, processes)
 
     def write() -> None:
-        assert student is not None
+        assert trained is not None
         device = name_device(training.pair.embedder.device)
-        output.finish(settings, student, training.pair.cut, device, training.progress, parents)
+        output.finish(settings, trained, training.pair.cut, device, training.progress, parents)
 
     processes.first(write)
 
