@@ -36,14 +36,13 @@ from puma_cli.distillation.stored_teacher import (
     StoredTeacher,
     is_stored,
     planned_names,
-    stored_width,
+    teacher_width,
 )
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.distillation.trackers import start_trackers
 from puma_cli.distillation.validation import HitRates, Validation
 from puma_cli.models.devices import DTYPES, choose_device
 from puma_cli.models.embedder import Embedder
-from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
 from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
@@ -71,11 +70,7 @@ def prepare(
     stored = is_stored(settings.teacher)
     cached = objective.needs_teacher and (settings.train.cache_teacher or stored)
     if objective.needs_teacher:
-        width = (
-            stored_width(settings.teacher)
-            if stored
-            else settings_for(resolve(settings.teacher)).dimension
-        )
+        width = teacher_width(settings.teacher)
         check_widths(settings, student.dimension, width)
         objective.add_projection(student.dimension, width)
         if settings.loss.hints:
