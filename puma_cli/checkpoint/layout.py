@@ -28,6 +28,7 @@ class Layout:
     training_stages: str = "training/stages.json"
     stages: str = "stages"
     last: str = "last"
+    adapter: str = "adapter"
     log: str = "log.jsonl"
     training_page: str = "training.html"
     training_plot: str = "training.png"
@@ -53,6 +54,7 @@ PREPROCESSOR: Final = LAYOUT.preprocessor
 CARD: Final = LAYOUT.card
 CHAT_TEMPLATE: Final = LAYOUT.chat_template
 LAST: Final = LAYOUT.last
+ADAPTER: Final = LAYOUT.adapter
 LOG: Final = LAYOUT.log
 TRAINING_PAGE: Final = LAYOUT.training_page
 TRAINING_PLOT: Final = LAYOUT.training_plot

@@ -49,7 +49,8 @@ def distill(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The model at full depth, or `none` to learn from the data alone.  "
+            help="The model at full depth, a folder of its embeddings, or `none` to learn from "
+            "the data alone.  "
             "[default: none]",
         ),
     ] = None,

@@ -94,6 +94,8 @@ _TRACKERS = (
 )
 _ROWS = _NoneOr(_Range(low=20))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
+# Half precision with the range of float32.
+_WIDE = ("auto", "float32", "bfloat16")
 
 # Keyed by the settings class's name and the field: classes differ in what a name may mean.
 _SHARED: dict[str, Callable[[Any], str]] = {
@@ -166,10 +168,13 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "rank": _NOT_NEGATIVE,
         "alpha": _COUNT,
         "dropout": _Range(low=0, high=1, open_high=True),
+        "quantize": _OneOf(("none", "nf4")),
+        "base_dtype": _OneOf(_WIDE),
     },
     "OptimizerSettings": {
         "learning_rate": _POSITIVE,
         "first_layer_scale": _NOT_NEGATIVE,
+        "layer_decay": _Range(low=0, high=1, open_low=True),
         "warmup": _Range(low=0, high=1, open_high=True),
         "floor": _Range(low=0, high=1),
         "beta1": _Range(low=0, high=1, open_high=True),
@@ -185,6 +190,8 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "validation_limit": _Range(low=0),
         "save_dtype": _OneOf(_DTYPES),
         "cache_dtype": _OneOf(("float32", "float16", "bfloat16")),
+        "teacher_dtype": _OneOf(_WIDE),
+        "encode_batch": _COUNT,
         "save_every": _COUNT,
         "save_minutes": _POSITIVE,
         "keep_states": _COUNT,

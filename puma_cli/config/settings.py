@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from puma_cli.config.lora_settings import LoraSettings as LoraSettings
 from puma_cli.config.pairs_settings import PairsSettings
 
 FRESH = "fresh"
@@ -280,21 +281,14 @@ class LossSettings:
 
 
 @dataclass(frozen=True)
-class LoraSettings:
-    """Low-rank adapters on the decoder's linear layers; `rank` 0 trains the weights themselves."""
-
-    rank: int = 0
-    alpha: int = 256
-    dropout: float = 0.05
-
-
-@dataclass(frozen=True)
 class OptimizerSettings:
     """AdamW under a warm-up and a cosine decay.
 
     Args:
         learning_rate: peak learning rate (> 0).
         first_layer_scale: factor on the learning rate of decoder layer 0 (paper: 0.5).
+        layer_decay: factor d (0 to 1] on the learning rate from a layer to the one below: layer i
+            of k learns at d^(k-1-i) times the rate, what lies below layer 0 at d^k times.
         warmup: share of the steps spent warming up [0, 1).
         floor: final learning rate as a share of the peak [0, 1].
         clip: largest gradient norm (> 0).
@@ -302,6 +296,7 @@ class OptimizerSettings:
 
     learning_rate: float = 2e-4
     first_layer_scale: float = 1.0
+    layer_decay: float = 1.0
     warmup: float = 0.03
     floor: float = 0.0
     beta1: float = 0.9
@@ -377,6 +372,8 @@ class TrainSettings:
         fade_head: lead the bridge of a student that `puma prune --bridge` made to the identity in
             the first half of the steps, so that the student is a stock model without one; it is not
             trained then, and the best weights are chosen from the second half only.
+        train_embed_token: train the table's row of the token that embeddings are read at, with
+            adapters too, and no other row.
         cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,
             and keep them on disk while training: the teacher then costs what the distinct inputs
             cost, whatever the epochs, and leaves the memory. A query keeps its instruction.
@@ -385,6 +382,9 @@ class TrainSettings:
         cache_dtype: how they are kept: `float32`, or `float16` or `bfloat16` in half the space.
         verify_cache: let the teacher read a few inputs again when others were kept from before,
             and refuse what has changed.
+        teacher_dtype: number format of a teacher's weights: `float32`, `bfloat16`, or `auto` for
+            float32, and with adapters for that of the weights below them, unless it is cached.
+        encode_batch: inputs that a validation and a cached teacher embed at once (>= 1).
         save_dtype: dtype of the written weights: `float32`, `float16`, `bfloat16` or `auto`.
         strategy: what several processes hold: `ddp`, all weights each; `fsdp2`, a part each of the
             decoder's weights, their gradients and their moments.
@@ -408,10 +408,13 @@ class TrainSettings:
     freeze_vision: bool = True
     train_embeddings: bool = False
     fade_head: bool = False
+    train_embed_token: bool = False
     cache_teacher: bool = False
     cache_dir: str = ""
     cache_dtype: str = "float32"
     verify_cache: bool = True
+    teacher_dtype: str = "auto"
+    encode_batch: int = 128
     save_dtype: str = "auto"
     strategy: str = "ddp"
     checkpoint_activations: bool = False
@@ -427,7 +430,8 @@ class DistillSettings:
 
     Args:
         student: folder of a pruned checkpoint, or `fresh` for a newly initialised model.
-        teacher: the model at full depth, or `none` for contrastive training alone.
+        teacher: the model at full depth, a folder of its embeddings, or `none` for contrastive
+            training alone.
         data: a table of pairs, a folder of such tables, or a folder in the M-BEIR layout with a
             training split.
         output_dir: folder for the trained model; training state lives below it until the end.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from puma_cli.config.settings import DISTILLING, NO_TEACHER, DistillSettings
+from puma_cli.config.lora_settings import NF4, UNQUANTIZED, LoraSettings
+from puma_cli.config.settings import DISTILLING, FRESH, NO_TEACHER, DistillSettings
 from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.errors import ConfigError
 from puma_cli.models.embedder import Embedder
 
@@ -31,11 +33,19 @@ def check_training(settings: DistillSettings) -> None:
             cause=f"The weights {_named(DISTILLING)} are 0.",
             hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
         )
-    if settings.train.cache_teacher and settings.batch.augment:
+    stored = is_stored(settings.teacher)
+    if stored and settings.loss.hints:
         raise ConfigError(
-            "train.cache_teacher and batch.augment are both set.",
+            f"loss.hints compares inner layers, and {settings.teacher} holds embeddings alone.",
+            hint="Leave it out, or give the teacher itself.",
+        )
+    if (settings.train.cache_teacher or stored) and settings.batch.augment:
+        raise ConfigError(
+            "batch.augment is set, and the teacher has seen every image once, as it is.",
             cause="No random view is seen twice, so there is nothing to keep.",
-            hint="Leave one of the two out.",
+            hint="Leave one of the two out: --set batch.augment=false."
+            if stored
+            else "Leave out batch.augment or train.cache_teacher.",
         )
     if settings.batch.neighbours and (settings.batch.weights or settings.batch.balance != 1):
         raise ConfigError(
@@ -43,7 +53,7 @@ def check_training(settings: DistillSettings) -> None:
             cause="Neighbours meet in a batch when every query comes once an epoch.",
             hint="Leave one of them out.",
         )
-    if settings.loss.bank and not settings.train.cache_teacher:
+    if settings.loss.bank and not (settings.train.cache_teacher or stored):
         raise ConfigError(
             "loss.bank is set, but no embeddings of the teacher are kept.",
             hint="Set train.cache_teacher=true too.",
@@ -59,6 +69,70 @@ def check_training(settings: DistillSettings) -> None:
         raise ConfigError(
             f"train.cache_dir is {settings.train.cache_dir!r}, but nothing is cached.",
             hint="Set train.cache_teacher=true too, or leave the folder out.",
+        )
+    _check_what_trains(settings)
+
+
+def _check_what_trains(settings: DistillSettings) -> None:
+    """Refuse settings that would say something else trains than does."""
+    lora, train = settings.lora, settings.train
+    if lora.rank == 0:
+        plain = LoraSettings()
+        for name in ("targets", "quantize", "base_dtype", "keep_adapter"):
+            value = getattr(lora, name)
+            if value != getattr(plain, name):
+                shown = ",".join(value) if isinstance(value, tuple) else value
+                raise ConfigError(
+                    f"lora.{name} is {shown}, but there are no adapters: lora.rank is 0.",
+                    cause="At rank 0 the weights themselves train.",
+                    hint=f"Set lora.rank too, such as 64, or leave lora.{name} out.",
+                )
+        if train.train_embeddings and train.train_embed_token:
+            raise ConfigError(
+                "train.train_embeddings and train.train_embed_token are both set.",
+                cause="The table that trains as a whole has that row among its own.",
+                hint="Leave one of the two out.",
+            )
+        return
+    if train.train_embeddings:
+        raise ConfigError(
+            f"train.train_embeddings is set beside adapters: lora.rank is {lora.rank}.",
+            cause="With adapters, the weights that are there stay as they are.",
+            hint="Set train.train_embed_token=true for the one row that embeddings are read at, or "
+            "lora.rank=0 to train the weights themselves.",
+        )
+    if not train.freeze_vision:
+        raise ConfigError(
+            f"train.freeze_vision is false beside adapters: lora.rank is {lora.rank}.",
+            cause="Adapters are for the decoder; with them, the vision tower stays as it is.",
+            hint="Leave it out, or set lora.rank=0 to train the weights themselves.",
+        )
+    if lora.keep_adapter and settings.student == FRESH:
+        raise ConfigError(
+            f"lora.keep_adapter is set for the student {FRESH!r}.",
+            cause="An adapter is of use beside the weights it was trained over, which do not stay.",
+            hint="Leave it out: the result has the adapters merged in.",
+        )
+    if lora.quantize != UNQUANTIZED:
+        _check_quantised(settings)
+    held = lora.quantize if lora.quantize != UNQUANTIZED else lora.base_dtype
+    if train.strategy == "fsdp2" and held in (NF4, "bfloat16"):
+        raise ConfigError(
+            f"train.strategy is fsdp2, and the weights below the adapters are in {held}.",
+            cause="A layer is divided among the processes in one number format, and adapters are "
+            "in float32.",
+            hint="Set train.strategy=ddp, or lora.quantize=none and lora.base_dtype=float32.",
+        )
+
+
+def _check_quantised(settings: DistillSettings) -> None:
+    if settings.loss.needs_teacher and not settings.train.cache_teacher:
+        raise ConfigError(
+            f"lora.quantize is {settings.lora.quantize}, and the teacher is not cached.",
+            cause="One copy would make the teacher a quantised model, worse than the one to learn "
+            "from; a second copy would take more memory than quantising saves.",
+            hint="Set train.cache_teacher=true: it reads everything once, unquantised, before the "
+            "first step, and leaves the memory.",
         )
 
 

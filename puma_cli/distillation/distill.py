@@ -19,9 +19,10 @@ from puma_cli.distillation.live_page import LivePage
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.output import TrainingFolder
-from puma_cli.distillation.preparation import prepare
+from puma_cli.distillation.preparation import prepare, trained_so_far
 from puma_cli.distillation.projection import ready_projection
 from puma_cli.distillation.state import Progress
+from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.distillation.teacher_cache import planned_inputs
 from puma_cli.distillation.trackers import choose_trackers, close_trackers
 from puma_cli.distillation.validation import Validation
@@ -141,12 +142,12 @@ def _finish(
     training: Training, settings: DistillSettings, output: TrainingFolder, parents: list[Parent]
 ) -> None:
     processes = training.processes
-    student = training.pair.gather(wanted=processes.is_main)
+    trained = trained_so_far(training.pair, settings, processes)
 
     def write() -> None:
-        assert student is not None
+        assert trained is not None
         device = name_device(training.pair.embedder.device)
-        output.finish(settings, student, training.pair.cut, device, training.progress, parents)
+        output.finish(settings, trained, training.pair.cut, device, training.progress, parents)
 
     processes.first(write)
 
@@ -179,12 +180,13 @@ def _project(
 
 
 def _parents(settings: DistillSettings) -> list[Parent]:
+    full = settings.full_hash
     parents = [
-        Parent(role, name, identify(resolve(name), settings.full_hash))
+        Parent(role, name, identify(Path(name) if is_stored(name) else resolve(name), full))
         for role, name in (("student", settings.student), ("teacher", settings.teacher))
         if name not in (FRESH, NO_TEACHER)
     ]
-    data = identify(settings.data, settings.full_hash)
+    data = identify(settings.data, full)
     return [*parents, Parent("data", str(settings.data), data)]
 
 

@@ -25,6 +25,7 @@ from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Outcome, Prepared, Step
+from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.distillation.trackers import tagged
 from puma_cli.distillation.validation import RETENTION, STUDENT, HitRates
@@ -74,7 +75,7 @@ class Training:
     drop_worse: Callable[[int], None]
     draw: Callable[[], None]
     progress: Progress
-    cache: TeacherCache | None = None
+    cache: TeacherCache | StoredTeacher | None = None
     teacher_score: float | None = None
     processes: Processes = ALONE
     _saved_at: float = field(default=0.0, init=False)

@@ -6,7 +6,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from puma_cli.checkpoint.provenance import (
 )
 from puma_cli.config.changes import flattened
 from puma_cli.config.settings import DistillSettings
+from puma_cli.distillation.adapters import Adapter
 from puma_cli.distillation.card import write_student_card
 from puma_cli.distillation.log import read_log
 from puma_cli.distillation.state import Progress
@@ -50,6 +51,25 @@ FREE_SETTINGS = (
     "train.validate_teacher",
     "train.trackers",
 )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training has come to.
+
+    Args:
+        student: with merged weights.
+        adapter: what was merged, where it is to be kept.
+    """
+
+    student: Embedder
+    adapter: Adapter | None = None
+
+    def save(self, folder: Path, dtype: str) -> None:
+        """Write the checkpoint, and the adapter into a folder of its own below."""
+        self.student.save(folder, dtype)
+        if self.adapter is not None:
+            self.adapter.save(folder / layout.ADAPTER)
 
 
 class TrainingFolder:
@@ -143,9 +163,9 @@ class TrainingFolder:
         """Return where the weights of a step lie that were the best when it was done."""
         return self.state / f"best-{step:08d}"
 
-    def keep_best(self, student: Embedder, step: int, dtype: str) -> None:
+    def keep_best(self, trained: Trained, step: int, dtype: str) -> None:
         """Save the student's weights as the best; those that a state knows stay beside them."""
-        _replace(self.best(step), lambda draft: student.save(draft, dtype))
+        _replace(self.best(step), lambda draft: trained.save(draft, dtype))
 
     def drop_worse(self, step: int) -> None:
         """Let go of all best weights but those of `step`."""
@@ -156,7 +176,7 @@ class TrainingFolder:
     def finish(
         self,
         settings: DistillSettings,
-        student: Embedder,
+        trained: Trained,
         kept: Sequence[int] | None,
         device: str,
         progress: Progress,
@@ -165,13 +185,13 @@ class TrainingFolder:
         """Turn the folder into a checkpoint: the best at its root, the latest in `last/`.
 
         Args:
-            student: with the latest weights.
+            trained: the latest weights.
             kept: the teacher's layers that it was cut from.
             device: the name of what it was trained on.
         """
         best = self.best(progress.best_step)
         last = self.root / "last"
-        _replace(last, lambda draft: student.save(draft, settings.train.save_dtype))
+        _replace(last, lambda draft: trained.save(draft, settings.train.save_dtype))
         provenance = describe(
             "distill",
             settings,

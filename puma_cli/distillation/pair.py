@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from puma_cli.config.settings import LoraSettings, TrainSettings
+from puma_cli.distillation.adapters import (
+    Adapter,
+    adapter_alone,
+    add_adapters,
+    merge_into,
+    merged_state,
+)
+from puma_cli.distillation.embed_token import EmbedTokenRow
 from puma_cli.distillation.frozen_vision import FrozenVision
-from puma_cli.distillation.gradients import whole_tensor
 from puma_cli.distillation.sharding import shard
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
@@ -21,7 +28,8 @@ from puma_cli.models.processing import Batch
 from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
 
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# The name of the embedding table among a network's weights.
+TABLE = "language_model.embed_tokens.weight"
 
 # Share of a training after which a fading head has gone; the rest is trained as it will be used.
 HEAD_GONE = 0.5
@@ -34,7 +42,7 @@ class Pair:
     (`shared`): the student is the teacher cut to `kept`, adapters on; the teacher is the full
     depth, adapters off. Otherwise the student has its own copy of what it trains, and the vision
     tower and embedding table are shared wherever they are frozen and equal. A student's head is
-    its own in every case, and always trains with it.
+    its own in every case, and always trains with it; a trained row of the embed token is its own.
 
     Args:
         student: the student as a model of its own.
@@ -43,6 +51,8 @@ class Pair:
         lora: adapters; rank 0 trains the weights themselves.
         train: what is frozen.
         hints: inner depths of the student and those of the teacher that they are compared with.
+        original: opens the student in full precision on the CPU, where `student` is held in less:
+            adapters are then merged into what it opens.
     """
 
     def __init__(
@@ -53,8 +63,10 @@ class Pair:
         lora: LoraSettings,
         train: TrainSettings,
         hints: tuple[Sequence[int], Sequence[int]] = ((), ()),
+        original: Callable[[], Embedder] | None = None,
     ) -> None:
         self.teacher = teacher
+        self._original = original
         self._hints = hints
         self.cut = None if kept is None else list(kept)
         self.config = copy.deepcopy(student.model.config)
@@ -85,7 +97,11 @@ class Pair:
         self._adapters: Any = None
         if lora.rank > 0:
             with self.embedder.layers(self.kept):
-                self._adapters = _add_adapters(self.embedder.model, lora)
+                self._adapters = add_adapters(self.embedder, lora)
+        self._row: EmbedTokenRow | None = None
+        if train.train_embed_token:
+            token = student.tokenizer.convert_tokens_to_ids(student.settings.embed_token)
+            self._row = EmbedTokenRow(self.embedder.decoder.embed_tokens, token)
         if teacher is not None and teacher.head is not None:
             teacher.head.requires_grad_(False)
         if teacher is not None and not self.shared:
@@ -93,10 +109,11 @@ class Pair:
             if train.freeze_vision or lora.rank > 0:
                 self._same_vision = _share_frozen(student, teacher)
 
+        beside = {"head": self.embedder.head, "embed_token": self._row}
+        parts = {name: part for name, part in beside.items() if part is not None}
         self._module: nn.Module = self.embedder.model
-        if self.embedder.head is not None:
-            parts = {"network": self.embedder.model, "head": self.embedder.head}
-            self._module = nn.ModuleDict(parts)
+        if parts:
+            self._module = nn.ModuleDict({"network": self.embedder.model, **parts})
 
     @property
     def model(self) -> nn.Module:
@@ -120,7 +137,11 @@ class Pair:
     @contextmanager
     def student(self) -> Iterator[Embedder]:
         """Give the student as an embedder while the context is open."""
-        with self.embedder.layers(self.kept) if self.shared else nullcontext():
+        with ExitStack() as stack:
+            if self.shared:
+                stack.enter_context(self.embedder.layers(self.kept))
+            if self._row is not None:
+                stack.enter_context(self._row.on())
             yield self.embedder
 
     @contextmanager
@@ -196,6 +217,8 @@ class Pair:
         """Return what `export` does where it is wanted; of a sharded network, all must ask."""
         if not wanted and not self.sharded:
             return None
+        if self._original is not None:
+            return self._merged(self._original())
         state = {}
         with self.student() as student:
             for name, value in merged_state(student.model):
@@ -203,39 +226,40 @@ class Pair:
                     state[name] = value.cpu()
         return self._separate(state) if wanted else None
 
+    def adapter(self, base: str, wanted: bool) -> Adapter | None:
+        """Return the adapters by themselves where they are wanted; all processes must ask.
+
+        Args:
+            base: the name of the checkpoint that they belong on.
+        """
+        with self.student():
+            return adapter_alone(self._adapters, base, self._row, wanted)
+
+    def _merged(self, original: Embedder) -> Embedder:
+        with self.student() as student:
+            merge_into(original, student)
+        if self._row is not None:
+            table = original.decoder.embed_tokens.weight
+            table.data = self._row.merged(table.data)
+        original.head = self._own_head()
+        return original
+
     def _separate(self, state: dict[str, Tensor]) -> Embedder:
         from accelerate import init_empty_weights
 
+        if self._row is not None:
+            state[TABLE] = self._row.merged(state[TABLE])
         # Weights come from the state; buffers that are not in it are computed as ever.
         with init_empty_weights(include_buffers=False):
             model = type(self.embedder.model)(self.config)
         model.load_state_dict(state, strict=True, assign=True)
-        source = self.embedder
-        head = None
-        if source.head is not None and self.head_share > 0:
-            head = copy.deepcopy(source.head).cpu()
+        source, head = self.embedder, self._own_head()
         return Embedder(model, source.tokenizer, source.image_processor, source.settings, head=head)
 
-
-@torch.no_grad()
-def merged_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield the weights of `model` by stock name, each adapter's product added to its base.
-
-    Nothing is changed in place, so that training goes on from exactly the same numbers.
-    """
-    adapted = {
-        f"{name}.weight": module
-        for name, module in model.named_modules()
-        if hasattr(module, "get_delta_weight")
-    }
-    for name, value in model.state_dict().items():
-        if "lora_" in name:
-            continue
-        stock = name.replace(".base_layer.", ".")
-        if stock in adapted:
-            delta: Any = adapted[stock]
-            value = value + delta.get_delta_weight("default").to(value.dtype)
-        yield stock, whole_tensor(value.detach())
+    def _own_head(self) -> Any:
+        head = self.embedder.head
+        # One that has faded is the identity, and the student is stock without it.
+        return None if head is None or self.head_share == 0 else copy.deepcopy(head).cpu()
 
 
 @torch.no_grad()
@@ -247,7 +271,7 @@ def same_weights(student: Embedder, teacher: Embedder, kept: Sequence[int]) -> b
         theirs = teacher.model.state_dict()
         ours = student.model.state_dict()
         return ours.keys() == theirs.keys() and all(
-            value.shape == theirs[name].shape and torch.equal(value, theirs[name].to(value.device))
+            _alike(value, theirs[name]) and torch.equal(value, theirs[name].to(value.device))
             for name, value in ours.items()
         )
 
@@ -261,19 +285,6 @@ def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> Non
         model.visual.requires_grad_(False)
     if not train.train_embeddings:
         embedder.decoder.embed_tokens.requires_grad_(False)
-
-
-def _add_adapters(model: Any, lora: LoraSettings) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        # The decoder's linears only: the vision tower and the embeddings stay as they are.
-        target_modules=rf".*language_model\.layers\.\d+\..*\.({'|'.join(LORA_TARGETS)})",
-    )
-    return get_peft_model(model, config)
 
 
 def _share_frozen(student: Embedder, teacher: Embedder) -> bool:
@@ -291,6 +302,10 @@ def _share_frozen(student: Embedder, teacher: Embedder) -> bool:
 def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
     first, second = ours.state_dict(), theirs.state_dict()
     return first.keys() == second.keys() and all(
-        value.shape == second[name].shape and torch.equal(value, second[name])
+        _alike(value, second[name]) and torch.equal(value, second[name])
         for name, value in first.items()
     )
+
+
+def _alike(ours: Tensor, theirs: Tensor) -> bool:
+    return ours.shape == theirs.shape and ours.dtype == theirs.dtype

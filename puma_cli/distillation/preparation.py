@@ -20,17 +20,29 @@ from puma_cli.distillation.log import TrainingLog
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
-from puma_cli.distillation.output import TrainingFolder
+from puma_cli.distillation.output import Trained, TrainingFolder
 from puma_cli.distillation.pair import Pair
-from puma_cli.distillation.running import open_model, speed_up, start
+from puma_cli.distillation.running import (
+    open_student,
+    open_teacher,
+    original_of,
+    speed_up,
+    start,
+    teacher_dtype,
+)
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Step
+from puma_cli.distillation.stored_teacher import (
+    StoredTeacher,
+    is_stored,
+    planned_names,
+    teacher_width,
+)
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.distillation.trackers import start_trackers
 from puma_cli.distillation.validation import HitRates, Validation
 from puma_cli.models.devices import DTYPES, choose_device
 from puma_cli.models.embedder import Embedder
-from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
 from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
@@ -55,25 +67,34 @@ def prepare(
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
     teacher, hints = None, NO_HINTS
-    cached = objective.needs_teacher and settings.train.cache_teacher
+    stored = is_stored(settings.teacher)
+    cached = objective.needs_teacher and (settings.train.cache_teacher or stored)
     if objective.needs_teacher:
-        width = settings_for(resolve(settings.teacher)).dimension
+        width = teacher_width(settings.teacher)
         check_widths(settings, student.dimension, width)
         objective.add_projection(student.dimension, width)
         if settings.loss.hints:
             depth = depth_of(resolve(settings.teacher))
             hints = hint_depths(student.depth, depth, settings.loss.hint_depths)
         if not cached:
-            teacher = open_model(settings.teacher, settings)
+            teacher = open_teacher(settings)
     if settings.train.fade_head:
         check_fading(student)
-    pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train, hints)
+    pair = Pair(
+        student,
+        teacher,
+        _kept_layers(settings),
+        settings.lora,
+        settings.train,
+        hints,
+        original_of(_student_path(settings, output), settings),
+    )
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
         pair.shard(processes, device)
     speed_up(pair, settings.train)
     trained = objective.to(device).trained_with(pair.model)
-    optimizer = build_optimizer(trained, settings.optimizer)
+    optimizer = build_optimizer(trained, settings.optimizer, pair.kept)
     # From here on, processes draw random numbers of their own: no two drop out alike.
     set_seed(settings.seed, device_specific=True)
     order = BatchOrder(
@@ -114,17 +135,24 @@ def prepare(
             f"The state is of {before} processes, and {processes.count} go on: batches come in the "
             "same order; dropout and the last digits of sums will differ."
         )
-    cache = None
-    if cached:
+    cache: TeacherCache | StoredTeacher | None = None
+    if cached and stored:
+        named = planned_names(order, examples, steps * settings.batch.accumulate)
+        cache = StoredTeacher(Path(settings.teacher), named)
+    elif cached:
         cache = TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
             planned_inputs(order, examples, steps * settings.batch.accumulate),
             identify_teacher(
-                resolve(settings.teacher), settings.full_hash, settings.batch.max_pixels
+                resolve(settings.teacher),
+                settings.full_hash,
+                teacher_dtype(settings),
+                settings.batch.max_pixels,
             ),
             hints[1],
             DTYPES[settings.train.cache_dtype],
             settings.train.verify_cache,
+            settings.train.encode_batch,
         )
     log = TrainingLog(output.log, writes=processes.is_main)
     processes.first(lambda: log.rewind(progress.step))
@@ -159,22 +187,31 @@ def _keep_best(
     pair: Pair, output: TrainingFolder, settings: DistillSettings, processes: Processes
 ) -> Callable[[int], None]:
     def keep(step: int) -> None:
-        student = pair.gather(wanted=processes.is_main)
+        trained = trained_so_far(pair, settings, processes)
 
         def write() -> None:
-            assert student is not None
-            output.keep_best(student, step, settings.train.save_dtype)
+            assert trained is not None
+            output.keep_best(trained, step, settings.train.save_dtype)
 
         processes.first(write)
 
     return keep
 
 
+def trained_so_far(pair: Pair, settings: DistillSettings, processes: Processes) -> Trained | None:
+    """Return what a training has come to, in the process that writes it; all must ask."""
+    adapter = None
+    if settings.lora.keep_adapter:
+        adapter = pair.adapter(settings.student, wanted=processes.is_main)
+    student = pair.gather(wanted=processes.is_main)
+    return None if student is None else Trained(student, adapter)
+
+
 def _student(
     settings: DistillSettings, data: TrainingData, output: TrainingFolder, processes: Processes
 ) -> Embedder:
     if settings.student != FRESH:
-        return open_model(settings.student, settings)
+        return open_student(settings.student, settings)
 
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     def build() -> None:
@@ -183,7 +220,11 @@ def _student(
             output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
 
     processes.first(build)
-    return open_model(output.initial, settings)
+    return open_student(output.initial, settings)
+
+
+def _student_path(settings: DistillSettings, output: TrainingFolder) -> str | Path:
+    return output.initial if settings.student == FRESH else settings.student
 
 
 def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:

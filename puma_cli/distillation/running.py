@@ -3,22 +3,64 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from puma_cli.config.settings import DistillSettings, TrainSettings
+from puma_cli.config.lora_settings import NF4, UNQUANTIZED
+from puma_cli.config.settings import AUTO, DistillSettings, TrainSettings
 from puma_cli.distillation.checks import is_mixed
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.trackers import accelerator_options
 from puma_cli.errors import ConfigError
+from puma_cli.models.devices import choose_device
 from puma_cli.models.embedder import Embedder, load
 
 
-def open_model(model: str | Path, settings: DistillSettings) -> Embedder:
-    """Open a student or a teacher as the training reads its images."""
-    embedder = load(model, settings.device, "float32")
+def open_student(model: str | Path, settings: DistillSettings) -> Embedder:
+    """Open a student, its weights in the format that they train in or stay in.
+
+    Raises:
+        ConfigError: 4-bit weights are asked for, and cannot be had here.
+    """
+    return _open(model, settings, base_dtype(settings), settings.lora.quantize)
+
+
+def open_teacher(settings: DistillSettings) -> Embedder:
+    """Open the teacher."""
+    return _open(settings.teacher, settings, teacher_dtype(settings), UNQUANTIZED)
+
+
+def original_of(model: str | Path, settings: DistillSettings) -> Callable[[], Embedder] | None:
+    """Return what opens a student in full precision, if it does not train in that."""
+    if settings.lora.quantize == UNQUANTIZED and base_dtype(settings) == "float32":
+        return None
+    return lambda: load(model, "cpu", "float32")
+
+
+def base_dtype(settings: DistillSettings) -> str:
+    """Return the number format of a student's weights, but for adapters and what else trains."""
+    lora = settings.lora
+    if lora.base_dtype != AUTO:
+        return lora.base_dtype
+    on_gpu = choose_device(settings.device).type == "cuda"
+    return "bfloat16" if lora.quantize == NF4 and on_gpu else "float32"
+
+
+def teacher_dtype(settings: DistillSettings) -> str:
+    """Return the number format of a teacher's weights.
+
+    One copy can serve student and teacher in one format only.
+    """
+    if settings.train.teacher_dtype != AUTO:
+        return settings.train.teacher_dtype
+    return "float32" if settings.train.cache_teacher else base_dtype(settings)
+
+
+def _open(model: str | Path, settings: DistillSettings, dtype: str, quantize: str) -> Embedder:
+    embedder = load(model, settings.device, dtype, quantize)
     if settings.batch.max_pixels is not None:
         embedder.limit_pixels(settings.batch.max_pixels)
     embedder.processor.images.stands_in = settings.batch.bad_images == "skip"

@@ -17,6 +17,7 @@ from puma_cli.distillation.checks import check_training, check_widths
 from puma_cli.distillation.distill import DistillResult, result_of, train
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.stage_folders import StagedFolder
+from puma_cli.distillation.stored_teacher import teacher_width
 from puma_cli.distillation.trackers import choose_trackers
 from puma_cli.errors import PumaError
 from puma_cli.interruption import Stopped, StopRequest
@@ -116,7 +117,7 @@ def _look_ahead(stages: Sequence[TrainingStage]) -> None:
             open_training_data(settings, SILENT)
             if not settings.loss.needs_teacher:
                 continue
-            teacher = settings_for(resolve(settings.teacher)).dimension
+            teacher = teacher_width(settings.teacher)
             if settings.student != FRESH:
                 student = settings_for(resolve(settings.student)).dimension
                 check_widths(settings, student, teacher)

@@ -29,6 +29,7 @@ from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.random_state import random_state, replayed
 from puma_cli.distillation.shares import deal
+from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import DataError
 from puma_cli.losses import Labels
@@ -98,7 +99,7 @@ class Step:
         objective: Objective,
         accelerator: Any,
         settings: BatchSettings,
-        cache: TeacherCache | None = None,
+        cache: TeacherCache | StoredTeacher | None = None,
         processes: Processes = ALONE,
         sharded: bool = False,
     ) -> None:

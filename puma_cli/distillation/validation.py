@@ -46,7 +46,7 @@ class Validation:
         self, data: RetrievalData | None, settings: DistillSettings, processes: Processes = ALONE
     ) -> None:
         self._data, self._tasks, self._processes = data, settings.tasks, processes
-        self._limit = settings.train.validation_limit
+        self._limit, self._batch = settings.train.validation_limit, settings.train.encode_batch
 
     def __bool__(self) -> bool:
         """Whether there is a validation at all."""
@@ -67,6 +67,7 @@ class Validation:
             tasks=self._tasks,
             pools=("local",),
             limit=self._limit,
+            batch_size=self._batch,
         )
         tasks = {row.task: row.score("hit@1") for row in scores.of_pool("local")}
         found = HitRates(float(scores.mean("hit@1", pool="local")), tasks)

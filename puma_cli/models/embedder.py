@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.lora_settings import NF4, UNQUANTIZED
 from puma_cli.errors import CheckpointError, ConfigError
 from puma_cli.models.devices import DTYPES, choose_device, choose_dtype
 from puma_cli.models.embedder_settings import (
@@ -26,6 +27,7 @@ from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.prompt import check_prompt
+from puma_cli.models.quantization import nf4_options, settle_quantized
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.models.vision_attention import pack_images
@@ -328,10 +330,16 @@ class Embedder:
         write_embedder_settings(settings, folder)
 
 
-def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedder:
+def load(
+    model: str | Path, device: str = "auto", dtype: str = "auto", quantize: str = UNQUANTIZED
+) -> Embedder:
     """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.
 
+    Args:
+        quantize: `nf4` opens the decoder's linear layers in 4 bits, to train adapters over them.
+
     Raises:
+        ConfigError: what opens 4-bit weights is not there.
         CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen;
             the head does not fit.
     """
@@ -341,11 +349,13 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
     place = choose_device(device)
     number = choose_dtype(dtype, place)
     settings = settings_for(folder)
+    options = nf4_options(place, number) if quantize == NF4 else {}
     try:
         with quiet_transformers():
             network, report = AutoModel.from_pretrained(
                 folder,
                 dtype=number,
+                **options,
                 output_loading_info=True,
                 # Reported like the others, and refused below by name.
                 ignore_mismatched_sizes=True,
@@ -359,6 +369,7 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto") -> Embedd
             hint=f"puma info {folder} says what the folder holds.",
         ) from error
     _check_keys(folder, report)
+    settle_quantized(network, place)
     if not hasattr(network, "language_model") or not hasattr(network, "visual"):
         raise CheckpointError(
             f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
 import torch
@@ -27,14 +26,32 @@ def pack_images(tower: nn.Module) -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, packed_attention)
+    attention: Any
     for attention in tower.modules():
-        config: Any = getattr(attention, "config", None)
-        # Whoever has chosen another implementation knows why.
-        if hasattr(attention, "qkv") and config._attn_implementation == "sdpa":
-            # A copy, since the tower's own configuration is written down and makes other models.
-            own = copy(config)
-            own._attn_implementation = NAME
-            attention.config = own
+        if hasattr(attention, "qkv"):
+            attention.config = _Packed(attention.config)
+
+
+class _Packed:
+    """A tower's configuration as its attention sees it.
+
+    The configuration itself stays as it is: it is written down, makes other models, and may be
+    given another implementation later, which then counts.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self._config = config
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked for before there is a configuration while it is copied.
+        if "_config" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._config, name)
+
+    @property
+    def _attn_implementation(self) -> str:
+        chosen = str(self._config._attn_implementation)
+        return NAME if chosen == "sdpa" else chosen
 
 
 def packed_attention(

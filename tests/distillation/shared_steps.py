@@ -57,6 +57,7 @@ CASES = (
     *(Case(trains, MANY, how, s) for trains in ("lora", "full") for how in (WHOLE, CHUNKS)
       for s in BOTH),
     *(Case("lora", rows, WHOLE, s) for rows in (ODD, TWO, "text") for s in BOTH),
+    *(Case("token", ODD, how, s) for how in (WHOLE, CHUNKS) for s in BOTH),
     *(Case("vision", rows, how, s) for rows, how in ((ODD, CHUNKS), ("text", WHOLE)) for s in BOTH),
 )  # fmt: skip
 
@@ -120,9 +121,10 @@ def pair_of(case: Case, checkpoint: Path) -> Pair:
         in_double(embedder)
     # A teacher that is sharded must be the student's own network; adapters make it that.
     lora = LoraSettings(rank=0 if case.trains == "full" else 4, alpha=8, dropout=0.0)
-    pair = Pair(
-        student, teacher, [0, 1], lora, TrainSettings(freeze_vision=case.trains != "vision")
+    train = TrainSettings(
+        freeze_vision=case.trains != "vision", train_embed_token=case.trains == "token"
     )
+    pair = Pair(student, teacher, [0, 1], lora, train)
     if case.trains == "vision":
         pair.embedder.model.visual.requires_grad_(True)
         pair._remembered = None

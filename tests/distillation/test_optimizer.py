@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -75,3 +76,70 @@ def test_a_step_moves_layer_zero_by_half() -> None:
     assert moved["layers.0.weight"] == pytest.approx(0.05, rel=1e-4)
     assert moved["layers.1.weight"] == pytest.approx(0.1, rel=1e-4)
     assert moved["frozen.weight"] == 0
+
+
+class Deep(nn.Module):
+    """What a decoder of three layers consists of, by the names that a real one has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Module()
+        self.network.language_model = nn.Module()
+        self.network.language_model.embed_tokens = nn.Embedding(3, 2)
+        self.network.language_model.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+        self.network.language_model.norm = nn.LayerNorm(2)
+        self.network.visual = nn.ModuleDict({"layers": nn.ModuleList([nn.Linear(2, 2)])})
+        self.embed_token = nn.Module()
+        self.embed_token.row = nn.Parameter(torch.ones(2))
+        self.head = nn.Linear(2, 2)
+
+
+def rates(model: nn.Module, settings: OptimizerSettings, *layers: int) -> dict[str, float]:
+    """The learning rate of every parameter that trains, at a rate of 1."""
+    optimizer = build_optimizer(model, settings, layers or None)
+    set_learning_rate(optimizer, 1.0)
+    found = {
+        id(parameter): group["lr"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    names = {"network.language_model.": "", "network.": "", ".weight": ""}
+    rows = {}
+    for name, value in model.named_parameters():
+        for long, short in names.items():
+            name = name.replace(long, short)
+        if id(value) in found and "bias" not in name:
+            rows[name] = found[id(value)]
+    return rows
+
+
+def test_the_rate_falls_by_the_same_factor_from_each_layer_to_the_one_below() -> None:
+    settings = OptimizerSettings(layer_decay=0.5, first_layer_scale=0.25)
+    assert rates(Deep(), settings) == {
+        "embed_tokens": 0.125,
+        "visual.layers.0": 0.125,
+        "embed_token.row": 0.125,
+        # Both factors count in layer 0: (1/2)^(3-1-0) * 1/4.
+        "layers.0": 0.0625,
+        "layers.1": 0.5,
+        "layers.2": 1.0,
+        "norm": 1.0,
+        "head": 1.0,
+    }
+
+
+def test_without_a_decay_all_but_layer_zero_learn_at_the_rate() -> None:
+    found = rates(Deep(), OptimizerSettings(first_layer_scale=0.25))
+    assert found.pop("layers.0") == 0.25 and set(found.values()) == {1.0}
+
+
+def test_layers_count_by_their_place_in_the_student_and_not_in_the_teacher() -> None:
+    """One copy holds the teacher's layers too, which do not train."""
+    model = Deep()
+    model.network.requires_grad_(False)
+    network: Any = model.network
+    for kept in (1, 2):
+        network.language_model.layers[kept].requires_grad_(True)
+    settings = OptimizerSettings(layer_decay=0.5, first_layer_scale=0.25)
+    expected = {"layers.1": 0.125, "layers.2": 1.0, "embed_token.row": 0.25, "head": 1.0}
+    assert rates(model, settings, 1, 2) == rates(model, settings) == expected

@@ -152,7 +152,7 @@ def test_a_resumed_training_scores_its_teacher_no_second_time(
     def refuse(*_: object) -> None:
         raise AssertionError("the teacher was opened again")
 
-    monkeypatch.setattr(asked_once, "open_model", refuse)
+    monkeypatch.setattr(asked_once, "open_teacher", refuse)
     assert distill(replace(cached, resume=True)).finished
     rows = log_of(cached)
     assert [row for row in rows if "teacher_hit@1" in row] == [first]

@@ -153,10 +153,14 @@ def test_trainings_share_what_they_have_in_common(
     plain = teacher_cache._compute
 
     def counted(
-        teacher: Embedder, seen: FrozenVision, rows: Sequence[Input], inner: Sequence[int]
+        teacher: Embedder,
+        seen: FrozenVision,
+        rows: Sequence[Input],
+        inner: Sequence[int],
+        batch: int,
     ) -> torch.Tensor:
         read.append(len(rows))
-        return plain(teacher, seen, rows, inner)
+        return plain(teacher, seen, rows, inner, batch)
 
     monkeypatch.setattr(teacher_cache, "_compute", counted)
     for number, (seed, steps) in enumerate([(0, 12), (0, 12), (0, 18), (1, 12)]):
