@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from puma_cli.config.settings import (
     BatchSettings,
     DistillSettings,
+    FreshSettings,
     LossSettings,
     OptimizerSettings,
     PruneSettings,
     TrainSettings,
 )
 from puma_cli.distillation.live_page import LivePage
+from puma_cli.models.fresh import build_fresh
 from puma_cli.pruning.prune import prune
 
 
@@ -22,6 +25,24 @@ from puma_cli.pruning.prune import prune
 def pruned(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pruned") / "cut"
     prune(PruneSettings(str(tiny_checkpoint), folder, keep=2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen2-VL of three layers whose rows fill whole blocks of 64, as 4 bits need it."""
+    settings = FreshSettings(
+        hidden_size=64, layers=3, heads=2, key_value_heads=1, intermediate_size=128,
+        vocabulary=320, vision_size=32, vision_layers=1, vision_heads=2,
+    )  # fmt: skip
+    embedder = build_fresh(settings, ["small red circle on white", "find it"] * 9, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for value in embedder.model.parameters():
+            value.add_(0.1 * torch.randn(value.shape, generator=generator))
+    folder = tmp_path_factory.mktemp("wide") / "wide"
+    folder.mkdir()
+    embedder.save(folder)
     return folder
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from puma_cli.config.loading import load_settings
 from puma_cli.config.settings import (
     DistillSettings,
-    FreshSettings,
     LoraSettings,
     LossSettings,
     TrainSettings,
@@ -28,7 +27,6 @@ from puma_cli.distillation.pair import TABLE, Pair
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped
 from puma_cli.models.embedder import Embedder, load
-from puma_cli.models.fresh import build_fresh
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from tests.distillation.test_distill import SignalAt
@@ -50,21 +48,9 @@ NF4 = (
 
 
 @pytest.fixture(scope="module")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(wide_checkpoint: Path) -> Path:
     """One whose rows fill whole blocks of 64, in place of the one that other tests use."""
-    settings = FreshSettings(
-        hidden_size=64, layers=3, heads=2, key_value_heads=1, intermediate_size=128,
-        vocabulary=320, vision_size=32, vision_layers=1, vision_heads=2,
-    )  # fmt: skip
-    embedder = build_fresh(settings, ["small red circle on white", "find it"] * 9, seed=1)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for value in embedder.model.parameters():
-            value.add_(0.1 * torch.randn(value.shape, generator=generator))
-    folder = tmp_path_factory.mktemp("wide") / "wide"
-    folder.mkdir()
-    embedder.save(folder)
-    return folder
+    return wide_checkpoint
 
 
 def rounded(weight: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ FRESH = {
     "fresh.vision_layers": "1",
     "fresh.vision_heads": "2",
 }
+
+
+@pytest.fixture(scope="module")
+def tiny_checkpoint(wide_checkpoint: Path) -> Path:
+    """One that can be quantised as well, in place of the one that other tests use."""
+    return wide_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +96,8 @@ def test_a_recipe_trains(
     recipe: Recipe, inputs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = dict(read_config(recipe.name))
+    if content.get("lora", {}).get("quantize") == "nf4" and find_spec("bitsandbytes") is None:
+        pytest.skip("bitsandbytes is not installed")
     small = small_for(content)
     output = tmp_path / "out"
     words = words_of(recipe, inputs, output)
