@@ -29,6 +29,7 @@ _NESTED = {
     "lora_rank": "lora.rank",
     "loss": "loss.contrastive",
     "on_bad_image": "batch.bad_images",
+    "max_pixels": "batch.max_pixels",
 }
 
 
@@ -46,7 +47,8 @@ def distill(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="The model at full depth, or `none` to learn from the data alone.  "
+            help="The model at full depth, a folder of its embeddings, or `none` to learn from "
+            "the data alone.  "
             "[default: none]",
         ),
     ] = None,
@@ -80,6 +82,12 @@ def distill(
         str | None,
         typer.Option(
             metavar="NAME", help="The contrastive part: info_nce or mac.  [default: info_nce]"
+        ),
+    ] = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Reduce images to this area at most.  [default: the student's]"
         ),
     ] = None,
     tasks: options.Tasks = None,

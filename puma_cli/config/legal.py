@@ -130,6 +130,8 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "instruction": _OneOf(("first", "seeded")),
     },
     "BatchSettings": {
+        "balance": _Range(low=0, high=1),
+        "max_pixels": _COUNT,
         "size": _Range(low=2),
         "grouping": _OneOf(("mixed", "query", "task")),
         "negatives": _NOT_NEGATIVE,

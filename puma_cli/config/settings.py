@@ -317,8 +317,14 @@ class BatchSettings:
         negatives: hard negatives of its own, as the data names them, that a query brings at most
             (>= 0), drawn anew in every epoch.
         neighbours: fill batches with queries whose positives are hard negatives of one another.
+        weights: how often tasks are shown beside the others, by glob over tasks or data sets, such
+            as cirr=2,mscoco_task0=0.5; the first that matches counts, and 1 where none does.
+        balance: an epoch shows a task of n queries in proportion to n to this power [0, 1]: 1 shows
+            every query once, 0 all tasks equally often, whatever their sizes.
         instruction: `seeded` draws one of the data set's prompts for each query and epoch; `first`
             always takes the first.
+        max_pixels: images are reduced to this area in pixels at most (>= 1), for the teacher too;
+            the student is written with this limit. None leaves the one of its own.
         chunk_tokens: tokens, with padding, that one pass may hold: larger batches are computed in
             chunks with the same gradients, for one more pass forward; or none.
         chunk_pixels: likewise for the pixels of images.
@@ -334,7 +340,10 @@ class BatchSettings:
     grouping: str = "mixed"
     negatives: int = 0
     neighbours: bool = False
+    weights: tuple[str, ...] = ()
+    balance: float = 1.0
     instruction: str = "seeded"
+    max_pixels: int | None = None
     chunk_tokens: int | None = None
     chunk_pixels: int | None = None
     accumulate: int = 1
@@ -362,6 +371,9 @@ class TrainSettings:
         train_embeddings: train the token embedding table (full training only).
         train_embed_token: train the table's row of the token that embeddings are read at, with
             adapters too, and no other row.
+        fade_head: lead the bridge of a student that `puma prune --bridge` made to the identity in
+            the first half of the steps, so that the student is a stock model without one; it is not
+            trained then, and the best weights are chosen from the second half only.
         cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,
             and keep them on disk while training: the teacher then costs what the distinct inputs
             cost, whatever the epochs, and leaves the memory. A query keeps its instruction.
@@ -396,6 +408,7 @@ class TrainSettings:
     freeze_vision: bool = True
     train_embeddings: bool = False
     train_embed_token: bool = False
+    fade_head: bool = False
     cache_teacher: bool = False
     cache_dir: str = ""
     cache_dtype: str = "float32"
@@ -417,7 +430,8 @@ class DistillSettings:
 
     Args:
         student: folder of a pruned checkpoint, or `fresh` for a newly initialised model.
-        teacher: the model at full depth, or `none` for contrastive training alone.
+        teacher: the model at full depth, a folder of its embeddings, or `none` for contrastive
+            training alone.
         data: a table of pairs, a folder of such tables, or a folder in the M-BEIR layout with a
             training split.
         output_dir: folder for the trained model; training state lives below it until the end.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
+from puma_cli.data.mbeir import TaskName
+from puma_cli.data.mixture import Mixture
 from puma_cli.data.records import Query, dataset_of
 from puma_cli.errors import ConfigError, DataError
 
@@ -22,6 +24,8 @@ class BatchOrder:
         grouping: `mixed`, `query` or `task` (see `BatchSettings`).
         neighbours: let queries follow the one whose hard negatives are their positives.
         seed: seed of all draws.
+        tasks: the task of each query, with `mixture`.
+        mixture: how often each task is shown; by default every query once an epoch.
 
     Raises:
         ConfigError: the grouping is unknown or the size below 2.
@@ -35,6 +39,8 @@ class BatchOrder:
         grouping: str,
         seed: int,
         neighbours: bool = False,
+        tasks: Sequence[TaskName] = (),
+        mixture: Mixture | None = None,
     ) -> None:
         if grouping not in GROUPINGS:
             raise ConfigError(
@@ -49,7 +55,12 @@ class BatchOrder:
         self._grouping = grouping
         self._seed = seed
         self._groups = self._group()
-        self.steps_per_epoch = sum(len(group) // size for group in self._groups)
+        self._mixture = mixture
+        self._by_task = [_by_task(group, tasks) for group in self._groups] if mixture else []
+        counts = [len(group) for group in self._groups]
+        if mixture is not None:
+            counts = [sum(map(mixture.draws, tasks)) for tasks in self._by_task]
+        self.steps_per_epoch = sum(count // size for count in counts)
         if self.steps_per_epoch == 0:
             raise DataError(
                 f"{len(queries)} training queries do not fill one batch of {size}.",
@@ -80,8 +91,11 @@ class BatchOrder:
     def _draw(self, epoch: int) -> list[list[int]]:
         random = np.random.default_rng((self._seed, epoch))
         batches = []
-        for group in self._groups:
-            order = [group[i] for i in random.permutation(len(group))]
+        for number, group in enumerate(self._groups):
+            if self._mixture is not None:
+                order = self._mixture.order(self._by_task[number], random)
+            else:
+                order = [group[i] for i in random.permutation(len(group))]
             if self._neighbours:
                 order = self._with_neighbours(order, random)
             stops = range(self._size, len(order) + 1, self._size)
@@ -114,3 +128,10 @@ class BatchOrder:
             for did in query.positives:
                 index[query.task_id, did].append(position)
         return index
+
+
+def _by_task(group: Sequence[int], tasks: Sequence[TaskName]) -> dict[TaskName, list[int]]:
+    found: dict[TaskName, list[int]] = defaultdict(list)
+    for index in group:
+        found[tasks[index]].append(index)
+    return dict(found)

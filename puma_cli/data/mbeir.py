@@ -133,9 +133,13 @@ class MbeirFolder:
         Raises:
             DataError: the folder has none, or none of such a task.
         """
+        return [query for _, query in self.named_training(pattern)]
+
+    def named_training(self, pattern: str = "*") -> list[tuple[TaskName, Query]]:
+        """Return the training queries with their tasks; see `train_queries`."""
         named = list(self.stream_training())
         chosen = set(select_tasks(sorted({task for task, _ in named}), pattern))
-        return [query for task, query in named if task in chosen]
+        return [(task, query) for task, query in named if task in chosen]
 
     def stream_training(self) -> Iterator[tuple[TaskName, Query]]:
         """Yield the training queries with their tasks, in the order of files and lines.

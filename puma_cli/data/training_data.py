@@ -12,7 +12,7 @@ from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.config.pairs_settings import PairsSettings
 from puma_cli.config.settings import DistillSettings
 from puma_cli.data.instructions import Instructions
-from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.data.mbeir import MbeirFolder, TaskName
 from puma_cli.data.pairs.reading import read_pairs
 from puma_cli.data.records import Candidate, Query
 from puma_cli.data.retrieval_data import RetrievalData
@@ -26,6 +26,11 @@ class TrainingData(Protocol):
     @property
     def queries(self) -> Sequence[Query]:
         """The queries to train on (at least one)."""
+        ...
+
+    @property
+    def tasks(self) -> Sequence[TaskName]:
+        """The task of each query."""
         ...
 
     @property
@@ -56,7 +61,9 @@ class MbeirTraining:
 
     def __init__(self, folder: MbeirFolder, tasks: str = "*") -> None:
         self._folder = folder
-        self.queries = folder.train_queries(tasks)
+        named = folder.named_training(tasks)
+        self.queries = [query for _, query in named]
+        self.tasks = [task for task, _ in named]
 
     @cached_property
     def pool(self) -> list[Candidate]:

@@ -6,6 +6,7 @@ from functools import cache
 
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.running import open_teacher
+from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.validation import HitRates, Validation, teacher_score
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
@@ -27,7 +28,11 @@ def ask_teacher(
     def opened() -> Embedder:
         return open_teacher(settings)
 
-    if training.cache is not None:
+    if isinstance(training.cache, StoredTeacher):
+        reporter.note(
+            f"The teacher's embeddings of {len(training.cache):,} inputs lie in {settings.teacher}."
+        )
+    elif training.cache is not None:
         reporter.note(f"The teacher reads {len(training.cache):,} distinct inputs, once.")
         if not training.cache.fill(opened, reporter, stop, training.processes):
             return False
@@ -38,7 +43,9 @@ def ask_teacher(
         with training.pair.teaching() as teacher:
             return validation.score(teacher)
 
-    if training.objective.needs_teacher and settings.train.validate_teacher and validation:
+    # There is no model to score in a folder of embeddings.
+    model = training.objective.needs_teacher and not isinstance(training.cache, StoredTeacher)
+    if model and settings.train.validate_teacher and validation:
         training.teacher_score = teacher_score(training.log, judge, training.processes)
         reporter.note(f"The teacher's validation hit@1 is {100 * training.teacher_score:.1f}.")
     return True

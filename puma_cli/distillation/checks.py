@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from puma_cli.config.lora_settings import NF4, UNQUANTIZED, LoraSettings
 from puma_cli.config.settings import DISTILLING, FRESH, NO_TEACHER, DistillSettings
 from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.errors import ConfigError
+from puma_cli.models.embedder import Embedder
 
 # Terms that compare a student's embeddings with a teacher's, entry by entry.
 PROJECTED = ("mse", "cosine", "bank")
@@ -31,13 +33,27 @@ def check_training(settings: DistillSettings) -> None:
             cause=f"The weights {_named(DISTILLING)} are 0.",
             hint="Give one a weight (the paper: loss.mse 0.005), or leave the teacher out.",
         )
-    if settings.train.cache_teacher and settings.batch.augment:
+    stored = is_stored(settings.teacher)
+    if stored and settings.loss.hints:
         raise ConfigError(
-            "train.cache_teacher and batch.augment are both set.",
-            cause="No random view is seen twice, so there is nothing to keep.",
-            hint="Leave one of the two out.",
+            f"loss.hints compares inner layers, and {settings.teacher} holds embeddings alone.",
+            hint="Leave it out, or give the teacher itself.",
         )
-    if settings.loss.bank and not settings.train.cache_teacher:
+    if (settings.train.cache_teacher or stored) and settings.batch.augment:
+        raise ConfigError(
+            "batch.augment is set, and the teacher has seen every image once, as it is.",
+            cause="No random view is seen twice, so there is nothing to keep.",
+            hint="Leave one of the two out: --set batch.augment=false."
+            if stored
+            else "Leave out batch.augment or train.cache_teacher.",
+        )
+    if settings.batch.neighbours and (settings.batch.weights or settings.batch.balance != 1):
+        raise ConfigError(
+            "batch.neighbours is set beside batch.weights or batch.balance.",
+            cause="Neighbours meet in a batch when every query comes once an epoch.",
+            hint="Leave one of them out.",
+        )
+    if settings.loss.bank and not (settings.train.cache_teacher or stored):
         raise ConfigError(
             "loss.bank is set, but no embeddings of the teacher are kept.",
             hint="Set train.cache_teacher=true too.",
@@ -110,7 +126,8 @@ def _check_what_trains(settings: DistillSettings) -> None:
 
 
 def _check_quantised(settings: DistillSettings) -> None:
-    if settings.loss.needs_teacher and not settings.train.cache_teacher:
+    read_once = settings.train.cache_teacher or is_stored(settings.teacher)
+    if settings.loss.needs_teacher and not read_once:
         raise ConfigError(
             f"lora.quantize is {settings.lora.quantize}, and the teacher is not cached.",
             cause="One copy would make the teacher a quantised model, worse than the one to learn "
@@ -134,6 +151,25 @@ def check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
             cause=f"{_named(wrong)} would compare them entry by entry.",
             hint="Set loss.projection=learned, which maps the ones to the others, or compare "
             "scores only: loss.similarity, loss.gram. Hints need equal widths.",
+        )
+
+
+def check_fading(student: Embedder) -> None:
+    """Refuse to lead a head to the identity where there is none, or where it changes the length.
+
+    Raises:
+        ConfigError: says what the student has.
+    """
+    if student.head is None:
+        raise ConfigError(
+            "train.fade_head is set, but the student has no head.",
+            hint="puma prune --bridge --data DATA makes a cut that has one.",
+        )
+    if student.head.outputs != student.width:
+        raise ConfigError(
+            f"The student's head makes {student.head.outputs} numbers of {student.width}.",
+            cause="Led to the identity, it would change the length of the embeddings.",
+            hint="Leave train.fade_head out.",
         )
 
 

@@ -25,6 +25,7 @@ from puma_cli.distillation.optimizer import learning_rate, set_learning_rate
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.state import Progress, StateFolder
 from puma_cli.distillation.step import Outcome, Prepared, Step
+from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.distillation.trackers import tagged
 from puma_cli.distillation.validation import RETENTION, STUDENT, HitRates
@@ -74,7 +75,7 @@ class Training:
     drop_worse: Callable[[int], None]
     draw: Callable[[], None]
     progress: Progress
-    cache: TeacherCache | None = None
+    cache: TeacherCache | StoredTeacher | None = None
     teacher_score: float | None = None
     processes: Processes = ALONE
     _saved_at: float = field(default=0.0, init=False)
@@ -138,6 +139,8 @@ class Training:
         """Take a step; return what every step says, and what the log says besides, if it has it."""
         rate = learning_rate(step, self.steps, self.settings.optimizer)
         set_learning_rate(self.optimizer, rate)
+        if self.settings.train.fade_head:
+            self.pair.fade_head((step + 1) / self.steps)
         found = [self._accumulate(step, prepared) for prepared in batches]
         trained = list(self.trained.parameters())
         average_gradients(trained, self.processes)
@@ -184,14 +187,17 @@ class Training:
             "hard_negatives": float(prepared.batch.hard_negatives),
             "left_out": float(found.left_out),
             "chunks": float(max(1, len(prepared.chunks))),
+            **({"head_share": self.pair.head_share} if self.settings.train.fade_head else {}),
             **self.objective.temperatures(self.progress.step / self.steps),
         }
 
     def _validate(self, reporter: Reporter) -> None:
         found = self.validate()
         step = self.progress.step
+        # What a head that is to go still helps with is no score of the student's.
+        counts = not (self.settings.train.fade_head and self.pair.head_share > 0)
         # Without validation data the latest weights are the best known.
-        if found is None or found.mean > self.progress.best_score:
+        if counts and (found is None or found.mean > self.progress.best_score):
             best = self.progress.best_score if found is None else found.mean
             self.progress = replace(self.progress, best_step=step, best_score=best)
             self.keep_best(step)

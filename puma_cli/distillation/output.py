@@ -6,7 +6,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from puma_cli.checkpoint.provenance import (
 )
 from puma_cli.config.changes import flattened
 from puma_cli.config.settings import DistillSettings
-from puma_cli.distillation.adapters import Adapter
 from puma_cli.distillation.card import write_student_card
 from puma_cli.distillation.log import read_log
 from puma_cli.distillation.state import Progress
+from puma_cli.distillation.trained import Trained
 from puma_cli.errors import ConfigError, OutputError
 from puma_cli.models.embedder import Embedder
 from puma_cli.report.training_history import TrainingHistory
@@ -51,25 +51,6 @@ FREE_SETTINGS = (
     "train.validate_teacher",
     "train.trackers",
 )
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training has come to.
-
-    Args:
-        student: with merged weights.
-        adapter: what was merged, where it is to be kept.
-    """
-
-    student: Embedder
-    adapter: Adapter | None = None
-
-    def save(self, folder: Path, dtype: str) -> None:
-        """Write the checkpoint, and the adapter into a folder of its own below."""
-        self.student.save(folder, dtype)
-        if self.adapter is not None:
-            self.adapter.save(folder / layout.ADAPTER)
 
 
 class TrainingFolder:

@@ -22,6 +22,7 @@ from puma_cli.distillation.adapters import (
 from puma_cli.distillation.embed_token import EmbedTokenRow
 from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.sharding import shard
+from puma_cli.distillation.shared_weights import same_weights, share_frozen
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
@@ -30,6 +31,9 @@ from puma_cli.progress import Reporter
 
 # The name of the embedding table among a network's weights.
 TABLE = "language_model.embed_tokens.weight"
+
+# Share of a training after which a fading head has gone; the rest is trained as it will be used.
+HEAD_GONE = 0.5
 
 
 class Pair:
@@ -104,7 +108,7 @@ class Pair:
         if teacher is not None and not self.shared:
             teacher.model.requires_grad_(False)
             if train.freeze_vision or lora.rank > 0:
-                self._same_vision = _share_frozen(student, teacher)
+                self._same_vision = share_frozen(student, teacher)
 
         beside = {"head": self.embedder.head, "embed_token": self._row}
         parts = {name: part for name, part in beside.items() if part is not None}
@@ -116,6 +120,20 @@ class Pair:
     def model(self) -> nn.Module:
         """The module whose parameters with gradient are trained."""
         return self._module
+
+    @property
+    def head_share(self) -> float:
+        """How much of the student's head there is (see `fade_head`); 0 without one."""
+        return 0.0 if self.embedder.head is None else self.embedder.head.share
+
+    def fade_head(self, progress: float) -> None:
+        """Lead the student's head to the identity in the first half of a training.
+
+        Args:
+            progress: share of the training that is done [0, 1].
+        """
+        if self.embedder.head is not None:
+            self.embedder.head.share = max(0.0, 1 - progress / HEAD_GONE)
 
     @contextmanager
     def student(self) -> Iterator[Embedder]:
@@ -224,8 +242,7 @@ class Pair:
         if self._row is not None:
             table = original.decoder.embed_tokens.weight
             table.data = self._row.merged(table.data)
-        original.head = self._own_head()
-        return original
+        return self._beside(original.model)
 
     def _separate(self, state: dict[str, Tensor]) -> Embedder:
         from accelerate import init_empty_weights
@@ -236,58 +253,23 @@ class Pair:
         with init_empty_weights(include_buffers=False):
             model = type(self.embedder.model)(self.config)
         model.load_state_dict(state, strict=True, assign=True)
-        source, head = self.embedder, self._own_head()
+        return self._beside(model)
+
+    def _beside(self, model: Any) -> Embedder:
+        """Return a network with all that makes an embedder of it."""
+        source = self.embedder
+        head = None
+        if source.head is not None and self.head_share > 0:
+            head = copy.deepcopy(source.head).cpu()
         return Embedder(model, source.tokenizer, source.image_processor, source.settings, head=head)
-
-    def _own_head(self) -> Any:
-        head = self.embedder.head
-        return None if head is None else copy.deepcopy(head).cpu()
-
-
-@torch.no_grad()
-def same_weights(student: Embedder, teacher: Embedder, kept: Sequence[int]) -> bool:
-    """Tell whether the student's weights are exactly the teacher's layers `kept` and the rest."""
-    if len(kept) != student.depth or max(kept) >= teacher.depth:
-        return False
-    with teacher.layers(kept):
-        theirs = teacher.model.state_dict()
-        ours = student.model.state_dict()
-        return ours.keys() == theirs.keys() and all(
-            _alike(value, theirs[name]) and torch.equal(value, theirs[name].to(value.device))
-            for name, value in ours.items()
-        )
 
 
 def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> None:
     model = embedder.model
     model.requires_grad_(lora.rank == 0)
     if embedder.head is not None:
-        embedder.head.requires_grad_(True)
+        embedder.head.requires_grad_(not train.fade_head)
     if train.freeze_vision:
         model.visual.requires_grad_(False)
     if not train.train_embeddings:
         embedder.decoder.embed_tokens.requires_grad_(False)
-
-
-def _share_frozen(student: Embedder, teacher: Embedder) -> bool:
-    """Let the teacher use the student's frozen parts where they are equal; tell if vision is."""
-    same_vision = _equal(student.model.visual, teacher.model.visual)
-    if same_vision:
-        teacher.model.visual = student.model.visual
-    ours, theirs = student.decoder.embed_tokens, teacher.decoder.embed_tokens
-    if not ours.weight.requires_grad and _equal(ours, theirs):
-        teacher.decoder.embed_tokens = ours
-    return same_vision
-
-
-@torch.no_grad()
-def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
-    first, second = ours.state_dict(), theirs.state_dict()
-    return first.keys() == second.keys() and all(
-        _alike(value, second[name]) and torch.equal(value, second[name])
-        for name, value in first.items()
-    )
-
-
-def _alike(ours: Tensor, theirs: Tensor) -> bool:
-    return ours.shape == theirs.shape and ours.dtype == theirs.dtype

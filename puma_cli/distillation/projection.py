@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.distillation.pair import Pair
+from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import DataError
 from puma_cli.models.inputs import Input
@@ -30,7 +31,7 @@ def ready_projection(
     path: Path,
     pair: Pair,
     inputs: Sequence[Input],
-    cache: TeacherCache | None,
+    cache: TeacherCache | StoredTeacher | None,
     processes: Processes,
     reporter: Reporter,
 ) -> None:
@@ -64,7 +65,7 @@ def ready_projection(
 def _fit(
     pair: Pair,
     inputs: Sequence[Input],
-    cache: TeacherCache | None,
+    cache: TeacherCache | StoredTeacher | None,
     processes: Processes,
     reporter: Reporter,
 ) -> tuple[Tensor, Tensor]:

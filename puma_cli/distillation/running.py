@@ -61,6 +61,8 @@ def teacher_dtype(settings: DistillSettings) -> str:
 
 def _open(model: str | Path, settings: DistillSettings, dtype: str, quantize: str) -> Embedder:
     embedder = load(model, settings.device, dtype, quantize)
+    if settings.batch.max_pixels is not None:
+        embedder.limit_pixels(settings.batch.max_pixels)
     embedder.processor.images.stands_in = settings.batch.bad_images == "skip"
     return embedder
 

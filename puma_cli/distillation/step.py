@@ -29,12 +29,13 @@ from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.random_state import random_state, replayed
 from puma_cli.distillation.shares import deal
+from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import DataError
 from puma_cli.losses import Labels
 from puma_cli.models.inputs import Input
 from puma_cli.models.read_ahead import read_ahead
-from puma_cli.models.splitting import Part, in_order, split_by_length
+from puma_cli.models.splitting import Part, in_order, pass_tokens, split_by_length
 from puma_cli.processes import ALONE, Processes
 
 # What a process embeds, for nothing, while others embed more than it has.
@@ -98,7 +99,7 @@ class Step:
         objective: Objective,
         accelerator: Any,
         settings: BatchSettings,
-        cache: TeacherCache | None = None,
+        cache: TeacherCache | StoredTeacher | None = None,
         processes: Processes = ALONE,
         sharded: bool = False,
     ) -> None:
@@ -126,7 +127,8 @@ class Step:
                 return Prepared(batch, shares, inputs, chunks=chunks, tokens=tokens)
         whole = embedder.collate(inputs)
         # Texts of one batch differ in length: apart, they are computed without the padding.
-        parts, tokens = split_by_length(whole), int(whole.attention_mask.sum())
+        parts = split_by_length(whole, pass_tokens(embedder.decoder.layers[0]))
+        tokens = int(whole.attention_mask.sum())
         return Prepared(batch, shares, inputs, parts, tokens=tokens)
 
     def backward(self, prepared: Prepared, progress: float, weight: float = 1.0) -> Outcome:

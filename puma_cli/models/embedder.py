@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.lora_settings import NF4, UNQUANTIZED
-from puma_cli.errors import CheckpointError
+from puma_cli.errors import CheckpointError, ConfigError
 from puma_cli.models.devices import DTYPES, choose_device, choose_dtype
 from puma_cli.models.embedder_settings import (
     EmbedderSettings,
@@ -30,6 +30,7 @@ from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quantization import nf4_options, settle_quantized
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.models.read_ahead import read_ahead
+from puma_cli.models.vision_attention import pack_images
 from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
@@ -56,8 +57,14 @@ class Embedder:
         self.settings = settings
         self.folder = folder
         self.head = head
-        self.processor = Processor(
-            tokenizer, image_processor, settings, positions=model.get_rope_index
+        self.processor = self._new_processor()
+
+    def _new_processor(self) -> Processor:
+        return Processor(
+            self.tokenizer,
+            self.image_processor,
+            self.settings,
+            positions=self.model.get_rope_index,
         )
 
     @property
@@ -90,6 +97,26 @@ class Embedder:
         """Number format of the weights."""
         found: torch.dtype = self.decoder.norm.weight.dtype
         return found
+
+    def limit_pixels(self, most: int) -> None:
+        """Reduce images to at most this area in pixels, from now on and in what is saved.
+
+        Raises:
+            ConfigError: not one token of an image fits into it.
+        """
+        side = self.image_processor.patch_size * self.image_processor.merge_size
+        if most < side**2:
+            raise ConfigError(
+                f"At most {most:,} pixels of an image were asked for.",
+                cause=f"One token of the model stands for {side} x {side} of them.",
+                hint=f"Allow {side**2:,} or more.",
+            )
+        most = min(most, self.settings.max_pixels)
+        least = min(most, self.settings.min_pixels)
+        self.settings = replace(self.settings, min_pixels=least, max_pixels=most)
+        self.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+        # A new one: it remembers images as they were shown.
+        self.processor = self._new_processor()
 
     def collate(self, inputs: Sequence[Input]) -> Batch:
         """Turn inputs into a batch on the CPU."""
@@ -348,6 +375,7 @@ def load(
             f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",
             hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
         )
+    pack_images(network.visual)
     image_processor.size = {
         "shortest_edge": settings.min_pixels,
         "longest_edge": settings.max_pixels,

@@ -27,6 +27,8 @@ class Head(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight.detach().to(torch.float32).contiguous())
         self.bias = nn.Parameter(bias.detach().to(torch.float32).contiguous())
+        # How much of the map there is; the rest is the identity, and at 0 it has gone.
+        self.share = 1.0
 
     @property
     def outputs(self) -> int:
@@ -37,7 +39,10 @@ class Head(nn.Module):
         """Return the embeddings (..., D_t) of post-norm states (..., D)."""
         # A map fitted in float64 must not be rounded to bfloat16 by a training's autocast.
         with torch.autocast(states.device.type, enabled=False):
-            return states.float() @ self.weight + self.bias
+            mapped = states.float() @ self.weight + self.bias
+            if self.share == 1.0:
+                return mapped
+            return self.share * mapped + (1 - self.share) * states.float()
 
 
 def read_head(folder: Path, name: str, width: int, dimension: int) -> Head:

@@ -8,12 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from puma_cli.models.processing import Batch
 
-# What one more pass through the network costs beside its tokens, in tokens: calls and launches.
+# What one more pass through the network costs beside its tokens, in tokens: calls, and on a GPU
+# launches, which take some 300 microseconds a layer while 2e14 operations a second could be done.
 PASS_TOKENS = 64
+_GPU_OPERATIONS = 300e-6 * 2e14
+
+
+def pass_tokens(layer: nn.Module) -> int:
+    """Return how many tokens could be computed in the time that one more pass takes.
+
+    Args:
+        layer: a decoder layer, where it will run.
+    """
+    weights = list(layer.parameters())
+    if all(weight.device.type != "cuda" for weight in weights):
+        return PASS_TOKENS
+    return max(PASS_TOKENS, int(_GPU_OPERATIONS / (2 * sum(w.numel() for w in weights))))
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,7 @@ class Part:
     batch: Batch
 
 
-def split_by_length(batch: Batch, pass_tokens: int = PASS_TOKENS) -> list[Part]:
+def split_by_length(batch: Batch, per_pass: int = PASS_TOKENS) -> list[Part]:
     """Return the parts of a batch with the least sum of padded tokens and costs of a pass.
 
     A batch of short and long inputs, padded to the longest, can be half padding. An embedding does
@@ -37,10 +51,10 @@ def split_by_length(batch: Batch, pass_tokens: int = PASS_TOKENS) -> list[Part]:
 
     Args:
         batch: B right-padded inputs, each with one image at most.
-        pass_tokens: the cost of one more part, in tokens (>= 0).
+        per_pass: the cost of one more part, in tokens (>= 0).
     """
     lengths = (batch.last + 1).cpu().numpy()
-    ends = _cheapest_cuts(lengths, pass_tokens)
+    ends = _cheapest_cuts(lengths, per_pass)
     if len(ends) == 1:
         return [Part(torch.arange(len(lengths), device=batch.last.device), batch)]
     order = np.argsort(lengths, kind="stable")
@@ -99,7 +113,7 @@ def _images_of(batch: Batch, rows: Tensor) -> Tensor | None:
     return images if bool(images.any()) else None
 
 
-def _cheapest_cuts(lengths: np.ndarray, pass_tokens: int) -> list[int]:
+def _cheapest_cuts(lengths: np.ndarray, per_pass: int) -> list[int]:
     """Return where each part ends among the rows by length; the last ends with the batch."""
     widths, counts = np.unique(lengths, return_counts=True)
     ends = np.cumsum(counts)
@@ -108,7 +122,7 @@ def _cheapest_cuts(lengths: np.ndarray, pass_tokens: int) -> list[int]:
     cost = np.zeros(len(widths) + 1)
     begin = np.zeros(len(widths), dtype=int)
     for j, width in enumerate(widths):
-        costs = cost[: j + 1] + (ends[j] - starts[: j + 1]) * width + pass_tokens
+        costs = cost[: j + 1] + (ends[j] - starts[: j + 1]) * width + per_pass
         begin[j] = int(costs.argmin())
         cost[j + 1] = costs[begin[j]]
     cuts, place = [], len(widths)

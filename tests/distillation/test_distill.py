@@ -100,6 +100,45 @@ def test_a_head_is_trained_saved_and_resumed_with_its_student(
     assert usage_of(whole.output_dir).replace("FOLDER", ".").strip() in card and BRIDGE in card
 
 
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_head_that_fades_leaves_a_stock_student_whatever_stops_it(
+    settings: DistillSettings, pruned: Path, tmp_path: Path, rank: int
+) -> None:
+    student = add_head(pruned, tmp_path / "headed")
+    train = replace(settings.train, fade_head=True, validate_every=2)
+    lora = LoraSettings(rank=rank, alpha=8, dropout=0.1 if rank else 0.0)
+    whole = replace(
+        settings, student=str(student), train=train, lora=lora, output_dir=tmp_path / "whole"
+    )
+    result = distill(whole)
+    # Until step 3 of 6 there is something of the head.
+    assert result.best_step in (4, 6)
+    parts = replace(whole, output_dir=tmp_path / "parts")
+    with pytest.raises(Stopped, match="after step 2 of 6"):
+        distill(parts, SignalAt(2, signal.SIGTERM))
+    assert distill(replace(parts, resume=True)).finished
+    for name in (".", "last"):
+        folder = whole.output_dir / name
+        assert not (folder / BRIDGE).exists() and load(folder, "cpu").head is None
+        found = weights(parts.output_dir / name)
+        assert all(torch.equal(found[key], value) for key, value in weights(folder).items())
+    log = [json.loads(line) for line in (whole.output_dir / "log.jsonl").read_text().splitlines()]
+    shares = {row["step"]: row["head_share"] for row in log if "head_share" in row}
+    assert shares == {1: pytest.approx(2 / 3), 6: 0}
+
+
+def test_a_head_fades_only_where_it_can(
+    settings: DistillSettings, pruned: Path, tmp_path: Path
+) -> None:
+    fading = replace(settings, train=replace(settings.train, fade_head=True))
+    with pytest.raises(ConfigError, match="has no head"):
+        distill(fading)
+    longer = add_head(pruned, tmp_path / "longer", outputs=48)
+    loss = LossSettings(contrastive="info_nce", similarity=1.0)
+    with pytest.raises(ConfigError, match="makes 48 numbers of 32"):
+        distill(replace(fading, student=str(longer), loss=loss))
+
+
 def test_hard_negatives_masks_and_a_learned_temperature_are_logged_and_resumed(
     settings: DistillSettings, tmp_path: Path
 ) -> None:
@@ -439,3 +478,21 @@ def test_broken_images_end_a_training_or_are_counted(
         )
         assert distill(way, Notes()).finished
     assert any("could not be read, and what shows them was left out" in note for note in notes)
+
+
+def test_a_limit_on_pixels_holds_for_the_teacher_and_the_student(
+    settings: DistillSettings, tmp_path: Path
+) -> None:
+    cache = tmp_path / "kept"
+    asked = replace(
+        settings,
+        batch=replace(settings.batch, max_pixels=784),
+        train=replace(settings.train, cache_teacher=True, cache_dir=str(cache)),
+    )
+    distill(asked)
+    assert load(settings.output_dir, "cpu").settings.max_pixels == 784
+    kept = {folder.name: sorted(folder.iterdir()) for folder in cache.iterdir()}
+    distill(replace(asked, batch=settings.batch, output_dir=tmp_path / "other"))
+    # What the teacher said of small images is not what it says of whole ones.
+    assert len(list(cache.iterdir())) == 2
+    assert all(sorted((cache / name).iterdir()) == files for name, files in kept.items())

@@ -207,3 +207,26 @@ def test_devices_and_dtypes_that_are_not_there_are_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(DeviceError, match="'cuda' is not there"):
             choose_device("cuda")
+
+
+def test_a_limit_on_pixels_holds_for_what_is_shown_and_saved(
+    tiny_checkpoint: Path, inputs: list[Input], tmp_path: Path
+) -> None:
+    embedder = load(tiny_checkpoint, "cpu")
+    shown = [entry for entry in inputs if entry.image is not None]
+    before = embedder.collate(shown)
+    least = (embedder.image_processor.patch_size * embedder.image_processor.merge_size) ** 2
+    with pytest.raises(ConfigError, match="At most"):
+        embedder.limit_pixels(least - 1)
+    embedder.limit_pixels(least)
+    after = embedder.collate(shown)
+    assert before.image_grid is not None and after.image_grid is not None
+    assert before.image_grid.prod(dim=1).min() > 4
+    assert set(after.image_grid.prod(dim=1).tolist()) == {4}
+    embedder.save(tmp_path)
+    again = load(tmp_path, "cpu")
+    assert again.settings.max_pixels == again.settings.min_pixels == least
+    assert torch.equal(again.encode(shown), embedder.encode(shown))
+    # A limit never enlarges.
+    embedder.limit_pixels(10**9)
+    assert embedder.settings.max_pixels == least

@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.models.embedder import Embedder, load
 from puma_cli.models.processing import Batch
-from puma_cli.models.splitting import in_order, split_by_length
+from puma_cli.models.splitting import PASS_TOKENS, in_order, pass_tokens, split_by_length
 
 
 def text_batch(lengths: list[int]) -> Batch:
@@ -27,7 +28,7 @@ def text_batch(lengths: list[int]) -> Batch:
     return Batch((places + 1) * mask, mask, positions, torch.zeros_like(mask), last)
 
 
-def least_cost(lengths: list[int], pass_tokens: int) -> int:
+def least_cost(lengths: list[int], per_pass: int) -> int:
     """The least cost over every way to divide the rows by length, tried one by one."""
     widths = sorted(set(lengths))
     best = None
@@ -35,8 +36,7 @@ def least_cost(lengths: list[int], pass_tokens: int) -> int:
         cuts = [i + 1 for i in range(len(widths) - 1) if choice >> i & 1]
         groups = [widths[a:b] for a, b in pairwise([0, *cuts, len(widths)])]
         cost = sum(
-            pass_tokens + max(group) * sum(length in group for length in lengths)
-            for group in groups
+            per_pass + max(group) * sum(length in group for length in lengths) for group in groups
         )
         best = cost if best is None else min(best, cost)
     assert best is not None
@@ -47,17 +47,17 @@ def least_cost(lengths: list[int], pass_tokens: int) -> int:
     st.lists(st.integers(1, 12), min_size=1, max_size=20),
     st.integers(0, 60),
 )
-def test_no_other_division_by_length_is_cheaper(lengths: list[int], pass_tokens: int) -> None:
-    parts = split_by_length(text_batch(lengths), pass_tokens)
-    cost = sum(pass_tokens + part.batch.input_ids.numel() for part in parts)
-    assert cost == least_cost(lengths, pass_tokens)
+def test_no_other_division_by_length_is_cheaper(lengths: list[int], per_pass: int) -> None:
+    parts = split_by_length(text_batch(lengths), per_pass)
+    cost = sum(per_pass + part.batch.input_ids.numel() for part in parts)
+    assert cost == least_cost(lengths, per_pass)
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(0, 60))
 def test_every_row_is_in_one_part_whole_and_comes_back_in_its_place(
-    lengths: list[int], pass_tokens: int
+    lengths: list[int], per_pass: int
 ) -> None:
-    parts = split_by_length(text_batch(lengths), pass_tokens)
+    parts = split_by_length(text_batch(lengths), per_pass)
     for part in parts:
         assert [int(n) for n in part.batch.attention_mask.sum(1)] == [
             lengths[row] for row in part.rows.tolist()
@@ -124,3 +124,15 @@ def test_images_of_other_rows_would_be_noticed(embedder: Embedder, batch: Batch)
     has_image = batch.token_types.bool().any(1)
     moved = (embedder.embed(turned) - shown).abs().amax(1)
     assert bool((moved[has_image] > 1e-3).all()) and bool((moved[~has_image] == 0).all())
+
+
+def test_one_more_pass_costs_many_tokens_of_small_layers_on_a_gpu() -> None:
+    small, large = (nn.Linear(width, width, device="meta") for width in (64, 8_192))
+    assert pass_tokens(small) == pass_tokens(large) == PASS_TOKENS
+
+
+@pytest.mark.gpu
+def test_one_more_pass_is_counted_against_what_the_gpu_could_do() -> None:
+    small, large = (nn.Linear(width, width, device="cuda") for width in (64, 30_000))
+    assert pass_tokens(small) > 100_000
+    assert pass_tokens(large) == PASS_TOKENS

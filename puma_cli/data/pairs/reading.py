@@ -28,6 +28,7 @@ class PairData:
     """What tables of pairs hold, as `puma_cli.data.training_data.TrainingData` has it."""
 
     queries: list[Query]
+    tasks: list[TaskName]
     pool: list[Candidate]
     instructions: Instructions
     validation: HeldOut | None
@@ -82,7 +83,8 @@ def read_pairs(
         reporter.note(f"Columns: {roles}.")
     used = {did for query in queries for did in (*query.relevant, *query.negatives)}
     pool = [candidate for candidate in collection.candidates if candidate.did in used]
-    return PairData(queries, pool, Instructions(), validation)
+    asked_of = [collection.task_name(query) for query in queries]
+    return PairData(queries, asked_of, pool, Instructions(), validation)
 
 
 class _Reader:
