@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         MineSettings,
         PruneSettings,
     )
+    from puma_cli.config.stages import TrainingStage
     from puma_cli.data.scenes.dataset import make_scenes
     from puma_cli.demo.stages import run_demo
     from puma_cli.distillation.distill import distill
+    from puma_cli.distillation.stages import distill_stages
     from puma_cli.errors import PumaError
     from puma_cli.evaluation.comparison import compare
     from puma_cli.evaluation.evaluate import evaluate
@@ -37,6 +39,7 @@ _HOMES = {
     "analyze": "puma_cli.profiling.analyze",
     "prune": "puma_cli.pruning.prune",
     "distill": "puma_cli.distillation.distill",
+    "distill_stages": "puma_cli.distillation.stages",
     "evaluate": "puma_cli.evaluation.evaluate",
     "mine": "puma_cli.mining.mine",
     "compare": "puma_cli.evaluation.comparison",
@@ -51,6 +54,7 @@ _HOMES = {
     "EvaluateSettings": "puma_cli.config.settings",
     "MineSettings": "puma_cli.config.settings",
     "DemoSettings": "puma_cli.config.settings",
+    "TrainingStage": "puma_cli.config.stages",
     "PumaError": "puma_cli.errors",
     "Reporter": "puma_cli.progress",
 }
@@ -64,11 +68,13 @@ __all__ = [
     "PruneSettings",
     "PumaError",
     "Reporter",
+    "TrainingStage",
     "__version__",
     "analyze",
     "compare",
     "compare_profiles",
     "distill",
+    "distill_stages",
     "evaluate",
     "inspect_folder",
     "load",

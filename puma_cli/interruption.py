@@ -23,6 +23,7 @@ class StopRequest:
     """Notes Ctrl-C, SIGTERM and the end of the allotted time while its context is open.
 
     The first signal is only noted, so that a step is never cut in two; the second goes through.
+    The context may be opened within itself: signals are noted until the outermost is left.
 
     Args:
         minutes: allotted time, or None.
@@ -32,6 +33,7 @@ class StopRequest:
         self.signal: int | None = None
         self._until = None if minutes is None else time.monotonic() + 60 * minutes
         self._previous: dict[int, Any] = {}
+        self._depth = 0
 
     @property
     def exit_code(self) -> int:
@@ -43,8 +45,9 @@ class StopRequest:
         return self.signal is not None or timed_out
 
     def __enter__(self) -> StopRequest:
+        self._depth += 1
         # Only the main thread may set handlers; elsewhere the caller keeps its own.
-        if threading.current_thread() is threading.main_thread():
+        if self._depth == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._note)
         return self
@@ -55,6 +58,9 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()

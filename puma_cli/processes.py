@@ -181,7 +181,10 @@ def join(device: str = "auto") -> Processes:
 
 def _meeting() -> dict[str, Any]:
     """Return where the processes meet; empty if a launcher other than puma's own has settled it."""
-    if LISTENING not in os.environ:
+    from torch import distributed
+
+    # A process that has met the others stays with them: nobody waits on the socket any more.
+    if LISTENING not in os.environ or distributed.is_initialized():
         return {}
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 

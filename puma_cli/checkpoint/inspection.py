@@ -97,6 +97,9 @@ def _facts(folder: Path, kind: str, provenance: Provenance | None) -> Iterator[t
         return
     if provenance.kept_layers is not None:
         yield "kept layers", say_layers(provenance.kept_layers)
+    if provenance.stage is not None:
+        names = [stage["name"] for stage in provenance.earlier_stages]
+        yield "stages", ", ".join([*names, provenance.stage])
     # A cut's results are the facts above, in other words.
     for name, value in provenance.results.items() if kind != kinds.PRUNED else ():
         if isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -174,20 +177,27 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
 
 def _resume_command(name: str) -> str:
     # Its own settings file is a valid configuration: nobody has to remember the flags.
-    saved = Path(name) / LAYOUT.training_settings
+    saved = _saved_settings(Path(name))
     return f"puma distill --config {_quoted(saved)} --output-dir {_quoted(name)} --resume"
 
 
 def _training_facts(folder: Path) -> Iterator[tuple[str, str]]:
     try:
-        saved = folder / LAYOUT.training_settings
-        content = json.loads(saved.read_text(encoding="utf-8"))
+        content = json.loads(_saved_settings(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = {}
     if isinstance(content, dict):
         for key in ("student", "teacher", "data", "seed"):
             if key in content:
                 yield key, str(content[key])
+        if "stages" in content:
+            yield "stages", ", ".join(stage["name"] for stage in content["stages"])
+
+
+def _saved_settings(folder: Path) -> Path:
+    """Return the file with the settings of an unfinished training, or of all its stages."""
+    stages = folder / LAYOUT.training_stages
+    return stages if stages.is_file() else folder / LAYOUT.training_settings
 
 
 def _quoted(name: str | Path) -> str:

@@ -36,7 +36,9 @@ _BY_COMMAND: Mapping[str, str] = {
 def tell_kind(folder: Path) -> str:
     """Return the kind of `folder`: what its `puma.json` says, or what its files look like."""
     kind = _BY_COMMAND.get(_command(folder), "")
-    if (folder / LAYOUT.training_settings).is_file():
+    if any(
+        (folder / name).is_file() for name in (LAYOUT.training_settings, LAYOUT.training_stages)
+    ):
         return UNFINISHED
     if kind in CHECKPOINTS and not (folder / CONFIG).is_file():
         return UNFINISHED if kind == DISTILLED else UNKNOWN

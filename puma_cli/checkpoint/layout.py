@@ -25,6 +25,8 @@ class Layout:
     modules: str = "modules.json"
     training: str = "training"
     training_settings: str = "training/settings.json"
+    training_stages: str = "training/stages.json"
+    stages: str = "stages"
     last: str = "last"
     adapter: str = "adapter"
     log: str = "log.jsonl"
@@ -59,6 +61,7 @@ TRAINING_PLOT: Final = LAYOUT.training_plot
 PROFILE: Final = LAYOUT.profile
 SCORES: Final = LAYOUT.scores
 TRAINING: Final = LAYOUT.training
+STAGES: Final = LAYOUT.stages
 
 # What a loader of the hub's formats reads beside weights, its card and licence.
 _TEXTS: Final = ("*.json", "*.txt", "*.jinja", "*.model", "*.tiktoken", CARD, "LICENSE*", "NOTICE*")

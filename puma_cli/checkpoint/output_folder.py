@@ -95,7 +95,8 @@ def check_free(
                 f"The output folder `{path}` holds `{folder}`, which the result is made from.",
                 hint="Give another folder with --output-dir.",
             )
-    if not any((target / name).exists() for name in (PROVENANCE, LAYOUT.training_settings)):
+    written = (PROVENANCE, LAYOUT.training_settings, LAYOUT.training_stages)
+    if not any((target / name).exists() for name in written):
         # A slip such as `--output-dir ~ --overwrite` must not cost anybody their files.
         raise OutputError(
             f"The output folder `{path}` was not written by puma, so it is not overwritten.",

@@ -45,6 +45,8 @@ class Provenance:
         kept_layers: the parent's decoder layers that are left, ascending, or None.
         created: time of writing, ISO 8601 in UTC.
         results: a few numbers worth knowing without opening other files.
+        stage: of several trainings in a row, the name of the one that these settings are of.
+        earlier_stages: what the `puma.json` of each earlier one says, with its name, in order.
     """
 
     command: str
@@ -55,6 +57,8 @@ class Provenance:
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     results: dict[str, Any] = field(default_factory=dict)
+    stage: str | None = None
+    earlier_stages: list[dict[str, Any]] = field(default_factory=list)
 
 
 def describe(
@@ -89,7 +93,10 @@ def describe(
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
     """Write `provenance` to the folder's `puma.json`."""
-    write_json(folder / PROVENANCE, {"format": FORMAT, **to_plain(provenance)})
+    content = to_plain(provenance)
+    if provenance.stage is None:
+        del content["stage"], content["earlier_stages"]
+    write_json(folder / PROVENANCE, {"format": FORMAT, **content})
 
 
 def read_provenance(folder: str | Path) -> Provenance | None:

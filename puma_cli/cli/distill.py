@@ -13,11 +13,13 @@ from puma_cli.checkpoint.layout import TRAINING_PAGE
 from puma_cli.cli import options
 from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome
-from puma_cli.cli.session import session
+from puma_cli.cli.session import Session, session
+from puma_cli.cli.stages import run_stages
 from puma_cli.report.numbers import duration
 
 if TYPE_CHECKING:
     from puma_cli.config.settings import DistillSettings
+    from puma_cli.config.stages import TrainingStage
     from puma_cli.distillation.distill import DistillResult
 
 # Flags for the settings that people change most; all others are reached with --set.
@@ -130,16 +132,39 @@ def distill(
 
     Without a word on the loss, a teacher is learnt from with the paper's weights:
     0.9 InfoNCE + 0.005 MSE. Settings without a flag are reached with --set; --print-config shows
-    them all.
+    them all. A recipe may have several stages, each of which starts from the student of the one
+    before; --set stages.NAME.train.steps=10 is for one of them.
 
     Example: puma distill pruned --teacher puma-mini --data scenes -o student --config demo
     """
     with session(ctx, shared=True) as run:
+        stages = _stages(run)
+        if stages:
+            scored = puma(
+                "eval",
+                stages[0].settings.output_dir,
+                "--data",
+                _scored_on(stages[-1].settings.data),
+            )
+            run_stages(run, stages, num_processes, scored)
+            return
         settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_paper_loss)
         if num_processes is not None and num_processes > 1:
             raise typer.Exit(run.share(settings, num_processes))
         result = puma_cli.distill(settings, run.reporter)
         run.finish(_outcome(result, settings))
+
+
+def _stages(run: Session) -> tuple[TrainingStage, ...]:
+    """Return the stages of a recipe that has any."""
+    from puma_cli.config.stages import load_stages
+
+    return load_stages(
+        config=run.params.get("config"),
+        overrides=run.params.get("overrides") or (),
+        flags=run.flags(puma_cli.DistillSettings, _NESTED),
+        complete=_paper_loss,
+    )
 
 
 def _paper_loss(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,14 +23,18 @@ app = typer.Typer(
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name.", show_default=False)]
 
 
-@app.command()
-def ls(
+@app.command("ls", hidden=True)
+@app.command("list")
+def list_all(
     ctx: typer.Context,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the recipes."""
+    """List the recipes, with what each is for.
+
+    Example: puma recipes list
+    """
     with session(ctx) as run:
         from puma_cli.config.recipe import list_recipes
 
@@ -68,7 +72,10 @@ def show(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Print a recipe."""
+    """Print a recipe, with its comments.
+
+    Example: puma recipes show default
+    """
     with session(ctx) as run:
         from puma_cli.config.recipe import find_recipe, read_config
 
@@ -78,19 +85,20 @@ def show(
                 value=recipe.text,
                 payload={"name": name, "settings": read_config(name)},
                 body=(recipe.text.rstrip("\n"),),
-                next_command=puma("recipes", "cp", name, f"{name}.yaml"),
+                next_command=puma("recipes", "copy", name),
             )
         )
 
 
+@app.command("cp", hidden=True)
 @app.command()
-def cp(
+def copy(
     ctx: typer.Context,
     name: _Name,
     target: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="Where to, such as mine.yaml.", show_default=False),
-    ],
+        Path | None,
+        typer.Argument(metavar="FILE", help="Where to.  [default: NAME.yaml]"),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is already there.")
     ] = False,
@@ -98,13 +106,17 @@ def cp(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Copy a recipe to a file of your own."""
+    """Copy a recipe to a file of your own, to change it.
+
+    Example: puma recipes copy default mine.yaml
+    """
     with session(ctx) as run:
         from puma_cli.checkpoint.output_folder import write_text
         from puma_cli.config.recipe import find_recipe
 
         recipe = find_recipe(name)
-        path = target / f"{name}.yaml" if target.is_dir() else target
+        path = Path(f"{name}.yaml") if target is None else target
+        path = path / f"{name}.yaml" if path.is_dir() else path
         if path.exists() and not overwrite:
             raise OutputError(
                 f"The file `{path}` is already there.",

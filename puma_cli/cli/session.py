@@ -57,28 +57,55 @@ class Session:
             nested: dotted settings by the parameter that sets them.
             complete: see `load_settings`.
         """
-        from puma_cli.config.loading import load_settings, paths_of
+        from puma_cli.config.loading import load_settings
 
-        names = dict(zip(paths_of(cls), paths_of(cls), strict=True)) | dict(nested or {})
         settings = load_settings(
             cls,
             config=self.params.get("config"),
             overrides=self.params.get("overrides") or (),
-            flags={
-                names[key]: value
-                for key, value in self.params.items()
-                # An option that may be repeated is an empty list when it is not given.
-                if key in names and value not in ([], ())
-            },
+            flags=self.flags(cls, nested),
             complete=complete,
         )
-        if self.params.get("print_config"):
-            self._print_config(settings)
-            raise typer.Exit(0)
+        self.print_config(settings)
         return settings
+
+    def flags(self, cls: type, nested: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return the parameters that set something of `cls`, by its dotted name.
+
+        Args:
+            nested: see `settings`.
+        """
+        from puma_cli.config.loading import paths_of
+
+        names = dict(zip(paths_of(cls), paths_of(cls), strict=True)) | dict(nested or {})
+        return {
+            names[key]: value
+            for key, value in self.params.items()
+            # An option that may be repeated is an empty list when it is not given.
+            if key in names and value not in ([], ())
+        }
+
+    def print_config(self, settings: Any) -> None:
+        """With `--print-config`, print settings and stop here.
+
+        Args:
+            settings: a settings dataclass, or plain values that --config takes.
+        """
+        if not self.params.get("print_config"):
+            return
+        if self.output.mode == "json":
+            from puma_cli.checkpoint.provenance import to_plain
+
+            self.output.text(json.dumps(to_plain(settings), indent=2, ensure_ascii=False))
+        else:
+            self.output.text(_as_yaml(settings))
+        raise typer.Exit(0)
 
     def share(self, settings: Any, count: int) -> int:
         """Run the command with these settings in several processes; return the exit code.
+
+        Args:
+            settings: see `print_config`.
 
         Raises:
             ConfigError: a launcher has started several already.
@@ -118,15 +145,6 @@ class Session:
         """Take progress bars off the screen."""
         if isinstance(self.reporter, BarReporter):
             self.reporter.close()
-
-    def _print_config(self, settings: Any) -> None:
-        from puma_cli.checkpoint.provenance import to_plain
-
-        plain = to_plain(settings)
-        if self.output.mode == "json":
-            self.output.text(json.dumps(plain, indent=2, ensure_ascii=False))
-            return
-        self.output.text(_as_yaml(settings))
 
 
 def _as_yaml(settings: Any) -> str:

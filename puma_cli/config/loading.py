@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
 from puma_cli.config.coercion import coerce, parse_text
@@ -14,6 +14,23 @@ from puma_cli.errors import ConfigError
 
 S = TypeVar("S")
 Tree = dict[str, Any]
+Complete = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+STAGES = "stages"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Settings from one place; of several layers the later is the stronger.
+
+    Args:
+        values: by name, nested or dotted.
+        origin: where they were set, for errors, such as `in --set`.
+        is_text: whether the values are text as typed, to be read as their fields' types.
+    """
+
+    values: Mapping[str, Any]
+    origin: str
+    is_text: bool = False
 
 
 def load_settings(
@@ -22,7 +39,7 @@ def load_settings(
     config: str | None = None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
-    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    complete: Complete | None = None,
 ) -> S:
     """Build settings of type `cls` from a configuration, overrides and flags.
 
@@ -36,15 +53,30 @@ def load_settings(
     Raises:
         ConfigError: an unknown key, an illegal value, or a required setting that is missing.
     """
-    tree: Tree = {}
-    if config is not None:
-        _merge(cls, tree, read_config(config), origin=f"in {config}")
-    for assignment in overrides:
-        key, text = _split(assignment)
-        _place(cls, tree, key, text, origin="in --set", is_text=True)
-    for key, value in (flags or {}).items():
-        if value is not None:
-            _place(cls, tree, key, value, origin="on the command line")
+    content = {} if config is None else read_config(config)
+    if STAGES in content:
+        raise ConfigError(
+            f"{config} is a recipe of several stages, which is more than one run can have here.",
+            hint="`puma distill` runs its stages one after another.",
+        )
+    layers = [
+        Layer(content, f"in {config}"),
+        Layer(assignments(overrides), "in --set", is_text=True),
+        given(flags),
+    ]
+    return build_settings(cls, layers, complete)
+
+
+def build_settings(cls: type[S], layers: Sequence[Layer], complete: Complete | None = None) -> S:
+    """Build settings of type `cls` from layers, the later the stronger.
+
+    Args:
+        complete: see `load_settings`.
+
+    Raises:
+        ConfigError: an unknown key, an illegal value, or a required setting that is missing.
+    """
+    tree = merged(cls, layers)
     if complete is not None:
         for key, value in complete(tree).items():
             if not _has(tree, key):
@@ -52,6 +84,33 @@ def load_settings(
     settings = _build(cls, tree)
     check_settings(settings)
     return settings
+
+
+def merged(cls: type, layers: Sequence[Layer]) -> Tree:
+    """Return what layers set, nested, each value checked against its field's type.
+
+    Raises:
+        ConfigError: an unknown key, or a value of another type.
+    """
+    tree: Tree = {}
+    for layer in layers:
+        _merge(cls, tree, layer.values, layer)
+    return tree
+
+
+def assignments(overrides: Sequence[str]) -> dict[str, str]:
+    """Return assignments such as `loss.temperature=0.03` by name, as text.
+
+    Raises:
+        ConfigError: one is no assignment.
+    """
+    return dict(map(_split, overrides))
+
+
+def given(flags: Mapping[str, Any] | None) -> Layer:
+    """Return the layer of those flags that were given."""
+    values = {key: value for key, value in (flags or {}).items() if value is not None}
+    return Layer(values, "on the command line")
 
 
 def paths_of(cls: type, prefix: str = "") -> list[str]:
@@ -82,14 +141,16 @@ def _split(assignment: str) -> tuple[str, str]:
     return key.strip(), text.strip()
 
 
-def _merge(cls: type, tree: Tree, given: Mapping[str, Any], origin: str, prefix: str = "") -> None:
+def _merge(
+    cls: type, tree: Tree, values: Mapping[str, Any], layer: Layer, prefix: str = ""
+) -> None:
     hints = get_type_hints(_class_at(cls, prefix))
-    for key, value in given.items():
+    for key, value in values.items():
         path = f"{prefix}{key}"
         if is_dataclass(hints.get(key)) and isinstance(value, Mapping):
-            _merge(cls, tree, value, origin, prefix=f"{path}.")
+            _merge(cls, tree, value, layer, prefix=f"{path}.")
         else:
-            _place(cls, tree, path, value, origin)
+            _place(cls, tree, path, value, layer.origin, layer.is_text)
 
 
 def _class_at(cls: type, prefix: str) -> Any:

@@ -40,7 +40,7 @@ class Recipe:
 def list_recipes() -> list[Recipe]:
     """Return the shipped recipes in alphabetical order."""
     folder = files("puma_cli.config") / "recipes"
-    entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.name.rpartition(".")[0])
     return [
         _parse(entry.name.rpartition(".")[0], entry.read_text(encoding="utf-8"))
         for entry in entries
@@ -59,7 +59,7 @@ def find_recipe(name: str) -> Recipe:
         raise ConfigError(
             f"There is no recipe called {name!r}",
             cause="Shipped recipes: " + ", ".join(recipes),
-            hint=did_you_mean(name, recipes) or "`puma recipes ls` describes them.",
+            hint=did_you_mean(name, recipes) or "`puma recipes list` describes them.",
         )
     return recipes[name]
 
@@ -85,7 +85,7 @@ def read_config(config: str) -> Mapping[str, Any]:
         raise ConfigError(
             f"Cannot read the configuration {config}",
             cause=str(getattr(error, "strerror", None) or error) + ".",
-            hint=near or "`puma recipes ls` lists the recipes that --config takes by name.",
+            hint=near or "`puma recipes list` lists the recipes that --config takes by name.",
         ) from error
     return parse_mapping(text, config)
 

@@ -369,11 +369,11 @@ class TrainSettings:
             validation of a student at full depth.
         freeze_vision: keep the vision tower and its merger as they are.
         train_embeddings: train the token embedding table (full training only).
-        train_embed_token: train the table's row of the token that embeddings are read at, with
-            adapters too, and no other row.
         fade_head: lead the bridge of a student that `puma prune --bridge` made to the identity in
             the first half of the steps, so that the student is a stock model without one; it is not
             trained then, and the best weights are chosen from the second half only.
+        train_embed_token: train the table's row of the token that embeddings are read at, with
+            adapters too, and no other row.
         cache_teacher: compute the teacher's embeddings of all inputs once, before the first step,
             and keep them on disk while training: the teacher then costs what the distinct inputs
             cost, whatever the epochs, and leaves the memory. A query keeps its instruction.
@@ -407,8 +407,8 @@ class TrainSettings:
     validate_teacher: bool = True
     freeze_vision: bool = True
     train_embeddings: bool = False
-    train_embed_token: bool = False
     fade_head: bool = False
+    train_embed_token: bool = False
     cache_teacher: bool = False
     cache_dir: str = ""
     cache_dtype: str = "float32"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from puma_cli.checkpoint.card import markdown_table, write_card
 from puma_cli.checkpoint.inspection import say_layers
@@ -38,6 +40,9 @@ def write_student_card(
     ]
     if provenance.kept_layers is not None:
         facts.append(("decoder layers of the teacher", say_layers(provenance.kept_layers)))
+    facts += [
+        (f"stage before: {stage['name']}", _stage(stage)) for stage in provenance.earlier_stages
+    ]
     facts += _scores(history)
     facts += [
         (parent.role, f"{parent.name}, {parent.fingerprint}") for parent in provenance.parents
@@ -64,6 +69,15 @@ def _loss(settings: DistillSettings, taught: bool) -> str:
         }
     terms = [f"{weight:g} x {name}" for name, weight in weights.items() if weight]
     return f"{' + '.join(terms)}, temperature {loss.temperature:g}"
+
+
+def _stage(stage: Mapping[str, Any]) -> str:
+    """Return what an earlier one of several trainings in a row was."""
+    settings = stage["settings"]
+    taught = settings["teacher"] != NO_TEACHER
+    teacher = f"taught by {settings['teacher']}" if taught else "without a teacher"
+    steps = stage["results"]["progress"]["best_step"]
+    return f"{Path(settings['data']).name}, {steps:,} steps from {settings['student']}, {teacher}"
 
 
 def _scores(history: TrainingHistory) -> list[tuple[str, str]]:

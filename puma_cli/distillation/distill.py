@@ -19,13 +19,12 @@ from puma_cli.distillation.live_page import LivePage
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.output import TrainingFolder
-from puma_cli.distillation.preparation import prepare
+from puma_cli.distillation.preparation import prepare, trained_so_far
 from puma_cli.distillation.projection import ready_projection
 from puma_cli.distillation.state import Progress
 from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.distillation.teacher_cache import planned_inputs
 from puma_cli.distillation.trackers import choose_trackers, close_trackers
-from puma_cli.distillation.trained import gather
 from puma_cli.distillation.validation import Validation
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.devices import name_device
@@ -68,6 +67,21 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
         OutputError: the output folder is taken.
         Stopped: a signal ended the training early.
     """
+    return train(settings, TrainingFolder(settings.output_dir), reporter)
+
+
+def train(
+    settings: DistillSettings,
+    output: TrainingFolder,
+    reporter: Reporter,
+    stop: StopRequest | None = None,
+) -> DistillResult:
+    """Do what `distill` does, in a folder that the caller has chosen.
+
+    Args:
+        output: the folder of `settings.output_dir`.
+        stop: asked for between steps; by default it listens for signals while there are steps.
+    """
     check_settings(settings)
     objective = Objective(settings.loss)
     check_training(settings)
@@ -76,12 +90,11 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     if not processes.is_main:
         reporter = SILENT
     data = open_training_data(settings, reporter)
-    output = TrainingFolder(settings.output_dir)
     finished = processes.first(lambda: output.open(settings))
     if finished is not None:
         reporter.note(f"{settings.output_dir} is finished already.")
-        return _result(output.root, finished, finished=True)
-    with StopRequest(settings.stop_after) as stop:
+        return result_of(output.root, finished, finished=True)
+    with StopRequest(settings.stop_after) if stop is None else stop as stop:
         try:
             parents = processes.first(lambda: _parents(settings))
             training = prepare(settings, data, objective, output, trackers, reporter, processes)
@@ -104,7 +117,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
             _finish(training, settings, output, parents)
         if ready and processes.is_main:
             LivePage(output.root, reporter).draw()
-    result = _result(output.root, training.progress, reached_end)
+    result = result_of(output.root, training.progress, reached_end)
     if stop.signal is not None and not reached_end:
         raise Stopped(
             f"Stopped after step {result.steps} of {training.steps}; the state is saved.",
@@ -129,7 +142,7 @@ def _finish(
     training: Training, settings: DistillSettings, output: TrainingFolder, parents: list[Parent]
 ) -> None:
     processes = training.processes
-    trained = gather(training.pair, settings, processes)
+    trained = trained_so_far(training.pair, settings, processes)
 
     def write() -> None:
         assert trained is not None
@@ -177,7 +190,8 @@ def _parents(settings: DistillSettings) -> list[Parent]:
     return [*parents, Parent("data", str(settings.data), data)]
 
 
-def _result(folder: Path, progress: Progress, finished: bool) -> DistillResult:
+def result_of(folder: Path, progress: Progress, finished: bool) -> DistillResult:
+    """Return what a training has come to whose progress is known."""
     score: Any = progress.best_score
     return DistillResult(
         folder=folder,

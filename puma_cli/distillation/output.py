@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from puma_cli.checkpoint.output_folder import (
 )
 from puma_cli.checkpoint.provenance import (
     Parent,
+    Provenance,
     describe,
     read_provenance,
     to_plain,
@@ -26,15 +27,14 @@ from puma_cli.checkpoint.provenance import (
 )
 from puma_cli.config.changes import flattened
 from puma_cli.config.settings import DistillSettings
+from puma_cli.distillation.adapters import Adapter
 from puma_cli.distillation.card import write_student_card
 from puma_cli.distillation.log import read_log
 from puma_cli.distillation.state import Progress
-from puma_cli.distillation.trained import Trained
 from puma_cli.errors import ConfigError, OutputError
 from puma_cli.models.embedder import Embedder
 from puma_cli.report.training_history import TrainingHistory
 
-# Settings that may differ between the sessions of one training.
 FREE_SETTINGS = (
     "resume",
     "overwrite",
@@ -53,6 +53,25 @@ FREE_SETTINGS = (
 )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a training has come to.
+
+    Args:
+        student: with merged weights.
+        adapter: what was merged, where it is to be kept.
+    """
+
+    student: Embedder
+    adapter: Adapter | None = None
+
+    def save(self, folder: Path, dtype: str) -> None:
+        """Write the checkpoint, and the adapter into a folder of its own below."""
+        self.student.save(folder, dtype)
+        if self.adapter is not None:
+            self.adapter.save(folder / layout.ADAPTER)
+
+
 class TrainingFolder:
     """The paths of one training and the order in which they change.
 
@@ -60,6 +79,11 @@ class TrainingFolder:
     latest to `root/last`, and `training/` goes. `root/config.json` appears last of all, so an
     unfinished root is never taken for a checkpoint.
     """
+
+    # Settings that may differ between the sessions of one training.
+    free: Sequence[str] = FREE_SETTINGS
+    # The name of this training among several in a row.
+    stage: str | None = None
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -80,25 +104,44 @@ class TrainingFolder:
             ConfigError: the settings differ from those of the training to resume.
         """
         if settings.resume:
-            if self._settings.is_file():
+            if self.is_under_way:
                 self._check_same(settings)
                 return None
-            done = read_provenance(self.root) if self.root.is_dir() else None
-            if done is not None and done.command == "distill":
+            done = self.done()
+            if done is not None:
                 return Progress(**done.results["progress"])
             raise OutputError(
                 f"{self.root} holds no training to resume.",
                 hint="Check --output-dir, or leave out --resume to start a training.",
             )
-        inputs = (settings.student, settings.teacher, settings.data)
-        check_free(self.root, settings.overwrite, inputs)
+        self.make(settings.overwrite, (settings.student, settings.teacher, settings.data))
+        self._write_settings(settings)
+        return None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a training has begun here that is not at its end."""
+        return self._settings.is_file()
+
+    def done(self) -> Provenance | None:
+        """Return where the result came from, if the training is at its end."""
+        if self.is_under_way or not self.root.is_dir():
+            return None
+        done = read_provenance(self.root)
+        return done if done is not None and done.command == "distill" else None
+
+    def make(self, overwrite: bool, inputs: Iterable[str | Path]) -> None:
+        """Make the folder, and set aside what it replaces.
+
+        Raises:
+            OutputError: the folder is taken, or holds one of the inputs.
+        """
+        check_free(self.root, overwrite, inputs)
         with explained_writes(self.root):
             if self._place.exists():
                 self._place.rename(self._old)
             self._made = True
             (self._place / layout.TRAINING).mkdir(parents=True)
-        write_json(self._settings, _fixed(settings))
-        return None
 
     def withdraw(self) -> None:
         """Make the folder what it was before `open`, after a training that could not begin."""
@@ -109,6 +152,7 @@ class TrainingFolder:
 
     def begin(self) -> None:
         """Let go of the result that this training replaces."""
+        self._made = False
         shutil.rmtree(self._old, ignore_errors=True)
 
     def keep_initial(self, embedder: Embedder) -> None:
@@ -159,6 +203,7 @@ class TrainingFolder:
                 "device": device,
             },
         )
+        provenance = replace(provenance, stage=self.stage, earlier_stages=self.earlier())
         plain = flattened(provenance.settings)
         history = TrainingHistory(self._place.name, read_log(self.log), plain, provenance)
         steps = {last: progress.step}
@@ -177,9 +222,25 @@ class TrainingFolder:
         self.state.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
+    def earlier(self) -> list[dict[str, Any]]:
+        """Return what is known of trainings in a row that came before this one."""
+        return []
+
+    def _write_settings(self, settings: DistillSettings) -> None:
+        plain = flattened(to_plain(settings))
+        kept = {key: value for key, value in plain.items() if key not in FREE_SETTINGS}
+        write_json(self._settings, kept)
+
     def _check_same(self, settings: DistillSettings) -> None:
-        before: dict[str, Any] = json.loads(self._settings.read_text(encoding="utf-8"))
-        now = _fixed(settings)
+        saved: dict[str, Any] = json.loads(self._settings.read_text(encoding="utf-8"))
+        self._compare(saved, settings)
+
+    def _compare(self, saved: Mapping[str, Any], settings: DistillSettings) -> None:
+        plain = flattened(to_plain(settings))
+        before, now = (
+            {key: value for key, value in each.items() if key not in self.free}
+            for each in (saved, plain)
+        )
         changed = sorted(
             key for key in before.keys() | now.keys() if before.get(key) != now.get(key)
         )
@@ -191,11 +252,6 @@ class TrainingFolder:
                 cause="A resumed training goes on with the settings it was started with.",
                 hint="Resume with the same settings, or start anew with --overwrite.",
             )
-
-
-def _fixed(settings: DistillSettings) -> dict[str, Any]:
-    plain = flattened(to_plain(settings))
-    return {key: value for key, value in plain.items() if key not in FREE_SETTINGS}
 
 
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:

@@ -256,9 +256,9 @@ class Pair:
         return self._beside(model)
 
     def _beside(self, model: Any) -> Embedder:
-        """Return a network with all that makes an embedder of it."""
-        source = self.embedder
-        head = None
+        """Return a network with all that makes an embedder of it, as the student has it now."""
+        source, head = self.embedder, None
+        # A head that has faded is the identity, and the student is stock without it.
         if source.head is not None and self.head_share > 0:
             head = copy.deepcopy(source.head).cpu()
         return Embedder(model, source.tokenizer, source.image_processor, source.settings, head=head)

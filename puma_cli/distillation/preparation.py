@@ -20,7 +20,7 @@ from puma_cli.distillation.log import TrainingLog
 from puma_cli.distillation.loop import Training
 from puma_cli.distillation.objective import Objective, prefixes
 from puma_cli.distillation.optimizer import build_optimizer
-from puma_cli.distillation.output import TrainingFolder
+from puma_cli.distillation.output import Trained, TrainingFolder
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.running import (
     open_student,
@@ -36,15 +36,13 @@ from puma_cli.distillation.stored_teacher import (
     StoredTeacher,
     is_stored,
     planned_names,
-    stored_width,
+    teacher_width,
 )
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.distillation.trackers import start_trackers
-from puma_cli.distillation.trained import gather
 from puma_cli.distillation.validation import HitRates, Validation
 from puma_cli.models.devices import DTYPES, choose_device
 from puma_cli.models.embedder import Embedder
-from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
 from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
@@ -72,11 +70,7 @@ def prepare(
     stored = is_stored(settings.teacher)
     cached = objective.needs_teacher and (settings.train.cache_teacher or stored)
     if objective.needs_teacher:
-        width = (
-            stored_width(settings.teacher)
-            if stored
-            else settings_for(resolve(settings.teacher)).dimension
-        )
+        width = teacher_width(settings.teacher)
         check_widths(settings, student.dimension, width)
         objective.add_projection(student.dimension, width)
         if settings.loss.hints:
@@ -152,8 +146,8 @@ def prepare(
             identify_teacher(
                 resolve(settings.teacher),
                 settings.full_hash,
-                settings.batch.max_pixels,
                 teacher_dtype(settings),
+                settings.batch.max_pixels,
             ),
             hints[1],
             DTYPES[settings.train.cache_dtype],
@@ -193,7 +187,7 @@ def _keep_best(
     pair: Pair, output: TrainingFolder, settings: DistillSettings, processes: Processes
 ) -> Callable[[int], None]:
     def keep(step: int) -> None:
-        trained = gather(pair, settings, processes)
+        trained = trained_so_far(pair, settings, processes)
 
         def write() -> None:
             assert trained is not None
@@ -202,6 +196,15 @@ def _keep_best(
         processes.first(write)
 
     return keep
+
+
+def trained_so_far(pair: Pair, settings: DistillSettings, processes: Processes) -> Trained | None:
+    """Return what a training has come to, in the process that writes it; all must ask."""
+    adapter = None
+    if settings.lora.keep_adapter:
+        adapter = pair.adapter(settings.student, wanted=processes.is_main)
+    student = pair.gather(wanted=processes.is_main)
+    return None if student is None else Trained(student, adapter)
 
 
 def _student(

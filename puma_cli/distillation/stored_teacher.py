@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puma_cli.checkpoint.source import resolve
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.errors import DataError
+from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.inputs import Input
 
 QUERIES, CANDIDATES = "queries", "candidates"
@@ -31,12 +33,15 @@ def is_stored(teacher: str) -> bool:
     return all((Path(teacher) / f"{table}.npy").is_file() for table in (QUERIES, CANDIDATES))
 
 
-def stored_width(teacher: str) -> int:
-    """Return the dimension of a folder's embeddings.
+def teacher_width(teacher: str) -> int:
+    """Return the dimension of a teacher's embeddings.
 
     Raises:
+        CheckpointError: there is no such model.
         DataError: a table is broken, or the two have other widths.
     """
+    if not is_stored(teacher):
+        return settings_for(resolve(teacher)).dimension
     widths = {_open(Path(teacher) / f"{table}.npy").shape[1] for table in (QUERIES, CANDIDATES)}
     if len(widths) > 1:
         raise DataError(f"The tables of {teacher} have {sorted(widths)} columns.")

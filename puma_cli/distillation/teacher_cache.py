@@ -232,23 +232,23 @@ def _compute(
 
 
 def identify_teacher(
-    folder: Path, full: bool = False, max_pixels: int | None = None, dtype: str = "float32"
+    folder: Path, full: bool = False, dtype: str = "float32", max_pixels: int | None = None
 ) -> str:
     """Return what the embeddings of a checkpoint hang on: its hash and all of its small files.
 
     Args:
         full: hash every byte of the weights, instead of a sample of them.
+        dtype: number format that it computes in.
         max_pixels: the limit on images, if it is another than the checkpoint's own.
-        dtype: number format of its weights.
     """
     small = [file for pattern in ("*.json", "*.jinja") for file in folder.glob(pattern)]
     digest = hashlib.sha256()
     for file in sorted(small):
         if file.name != PROVENANCE:
             digest.update(f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes())
-    limit = "" if max_pixels is None else f" {max_pixels} pixels"
-    number = "" if dtype == "float32" else f" in {dtype}"
-    return f"{FORMAT} {identify(folder, full)} {digest.hexdigest()}{limit}{number}"
+    found = f"{FORMAT} {identify(folder, full)} {digest.hexdigest()}"
+    found += "" if dtype == "float32" else f" in {dtype}"
+    return found + ("" if max_pixels is None else f" of {max_pixels} pixels")
 
 
 def _keys(inputs: Sequence[Input]) -> dict[Input, bytes]:

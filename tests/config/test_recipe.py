@@ -13,6 +13,7 @@ from puma_cli.config.settings import (
     MineSettings,
     PruneSettings,
 )
+from puma_cli.config.stages import load_stages
 from puma_cli.errors import ConfigError
 
 SETTINGS: dict[str, type] = {
@@ -33,7 +34,28 @@ def test_every_recipe_names_its_command_and_loads(recipe: Recipe) -> None:
     needed = {"model": "m", "student": "s", "teacher": "t", "data": "d", "output_dir": "o"}
     cls = SETTINGS[recipe.command]
     flags = {name: value for name, value in needed.items() if name in paths_of(cls)}
-    load_settings(cls, config=recipe.name, flags=flags)
+    stages = load_stages(config=recipe.name, flags=flags) if cls is DistillSettings else ()
+    if not stages:
+        load_settings(cls, config=recipe.name, flags=flags)
+
+
+def test_the_paper_s_stages_are_those_that_can_be_run_alone() -> None:
+    flags = {"student": "s", "teacher": "t", "data": "d", "output_dir": "o"}
+    first, second = load_stages(config="paper", flags=flags)
+    alone = load_settings(DistillSettings, config="paper-stage1", flags=flags)
+    assert first.settings == alone
+    alone = load_settings(DistillSettings, config="paper-stage2", flags=flags | {"teacher": None})
+    assert second.settings == alone
+
+
+def test_fast_is_a_quarter_of_the_default() -> None:
+    flags = {"student": "s", "teacher": "t", "data": "d", "output_dir": "o"}
+    default, fast = (
+        load_settings(DistillSettings, config=name, flags=flags) for name in ("default", "fast")
+    )
+    assert fast.train.epochs == default.train.epochs / 4
+    assert fast.loss == default.loss and fast.lora == default.lora
+    assert fast.batch == default.batch
 
 
 def test_the_demos_recipes_ship() -> None:

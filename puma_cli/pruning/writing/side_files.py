@@ -29,7 +29,7 @@ _WEIGHTS: Final = frozenset(
     {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".onnx", ".gguf", ".h5", ".msgpack"}
 )
 _REWRITTEN: Final = frozenset({layout.CONFIG, layout.PROVENANCE, layout.CARD})
-_NOT_OURS: Final = frozenset({layout.TRAINING, layout.LAST, "trainer_state.json"})
+_NOT_OURS: Final = frozenset({layout.TRAINING, layout.LAST, layout.STAGES, "trainer_state.json"})
 # No tokenizer or template comes near; a data set in the folder does.
 _LARGEST: Final = 512 * 2**20
 _LARGEST_MODULES: Final = 2**20
