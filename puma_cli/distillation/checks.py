@@ -126,7 +126,8 @@ def _check_what_trains(settings: DistillSettings) -> None:
 
 
 def _check_quantised(settings: DistillSettings) -> None:
-    if settings.loss.needs_teacher and not settings.train.cache_teacher:
+    read_once = settings.train.cache_teacher or is_stored(settings.teacher)
+    if settings.loss.needs_teacher and not read_once:
         raise ConfigError(
             f"lora.quantize is {settings.lora.quantize}, and the teacher is not cached.",
             cause="One copy would make the teacher a quantised model, worse than the one to learn "

@@ -22,6 +22,7 @@ from puma_cli.distillation.adapters import (
 from puma_cli.distillation.embed_token import EmbedTokenRow
 from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.sharding import shard
+from puma_cli.distillation.shared_weights import same_weights, share_frozen
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
@@ -107,7 +108,7 @@ class Pair:
         if teacher is not None and not self.shared:
             teacher.model.requires_grad_(False)
             if train.freeze_vision or lora.rank > 0:
-                self._same_vision = _share_frozen(student, teacher)
+                self._same_vision = share_frozen(student, teacher)
 
         beside = {"head": self.embedder.head, "embed_token": self._row}
         parts = {name: part for name, part in beside.items() if part is not None}
@@ -241,8 +242,7 @@ class Pair:
         if self._row is not None:
             table = original.decoder.embed_tokens.weight
             table.data = self._row.merged(table.data)
-        original.head = self._own_head()
-        return original
+        return self._beside(original.model)
 
     def _separate(self, state: dict[str, Tensor]) -> Embedder:
         from accelerate import init_empty_weights
@@ -253,27 +253,15 @@ class Pair:
         with init_empty_weights(include_buffers=False):
             model = type(self.embedder.model)(self.config)
         model.load_state_dict(state, strict=True, assign=True)
-        source, head = self.embedder, self._own_head()
+        return self._beside(model)
+
+    def _beside(self, model: Any) -> Embedder:
+        """Return a network with all that makes an embedder of it, as the student has it now."""
+        source, head = self.embedder, None
+        # A head that has faded is the identity, and the student is stock without it.
+        if source.head is not None and self.head_share > 0:
+            head = copy.deepcopy(source.head).cpu()
         return Embedder(model, source.tokenizer, source.image_processor, source.settings, head=head)
-
-    def _own_head(self) -> Any:
-        head = self.embedder.head
-        # One that has faded is the identity, and the student is stock without it.
-        return None if head is None or self.head_share == 0 else copy.deepcopy(head).cpu()
-
-
-@torch.no_grad()
-def same_weights(student: Embedder, teacher: Embedder, kept: Sequence[int]) -> bool:
-    """Tell whether the student's weights are exactly the teacher's layers `kept` and the rest."""
-    if len(kept) != student.depth or max(kept) >= teacher.depth:
-        return False
-    with teacher.layers(kept):
-        theirs = teacher.model.state_dict()
-        ours = student.model.state_dict()
-        return ours.keys() == theirs.keys() and all(
-            _alike(value, theirs[name]) and torch.equal(value, theirs[name].to(value.device))
-            for name, value in ours.items()
-        )
 
 
 def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> None:
@@ -285,27 +273,3 @@ def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> Non
         model.visual.requires_grad_(False)
     if not train.train_embeddings:
         embedder.decoder.embed_tokens.requires_grad_(False)
-
-
-def _share_frozen(student: Embedder, teacher: Embedder) -> bool:
-    """Let the teacher use the student's frozen parts where they are equal; tell if vision is."""
-    same_vision = _equal(student.model.visual, teacher.model.visual)
-    if same_vision:
-        teacher.model.visual = student.model.visual
-    ours, theirs = student.decoder.embed_tokens, teacher.decoder.embed_tokens
-    if not ours.weight.requires_grad and _equal(ours, theirs):
-        teacher.decoder.embed_tokens = ours
-    return same_vision
-
-
-@torch.no_grad()
-def _equal(ours: nn.Module, theirs: nn.Module) -> bool:
-    first, second = ours.state_dict(), theirs.state_dict()
-    return first.keys() == second.keys() and all(
-        _alike(value, second[name]) and torch.equal(value, second[name])
-        for name, value in first.items()
-    )
-
-
-def _alike(ours: Tensor, theirs: Tensor) -> bool:
-    return ours.shape == theirs.shape and ours.dtype == theirs.dtype

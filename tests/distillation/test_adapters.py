@@ -152,6 +152,23 @@ def test_a_headed_student_keeps_its_trained_head_over_weights_in_bfloat16(
     torch.testing.assert_close(stock.encode(INPUTS), after.encode(INPUTS), rtol=0, atol=1e-6)
 
 
+def test_a_fading_head_and_smaller_images_are_as_over_weights_in_float32(
+    settings: DistillSettings, pruned: Path, tmp_path: Path
+) -> None:
+    lora = replace(LORA, base_dtype="bfloat16")
+    limited = replace(
+        settings,
+        student=str(add_head(pruned, tmp_path / "headed")),
+        lora=lora,
+        batch=replace(settings.batch, max_pixels=28 * 28),
+        train=replace(settings.train, fade_head=True),
+    )
+    distill(limited)
+    found = load(settings.output_dir, "cpu")
+    assert found.head is None and found.settings.head is None
+    assert found.settings.max_pixels == 28 * 28
+
+
 def test_the_formats_of_what_does_not_train(settings: DistillSettings) -> None:
     def formats(cached: bool = False, teacher: str = "auto", **lora: Any) -> tuple[str, str]:
         train = replace(settings.train, cache_teacher=cached, teacher_dtype=teacher)

@@ -22,6 +22,7 @@ from puma_cli.config.settings import (
     LossSettings,
     TrainSettings,
 )
+from puma_cli.distillation.checks import check_training
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.pair import TABLE, Pair
 from puma_cli.errors import ConfigError
@@ -206,6 +207,16 @@ def test_the_recipe_trains_a_tiny_model(settings: DistillSettings) -> None:
     assert {value.dtype for value in written.values()} == {torch.bfloat16}
     assert (settings.output_dir / "log.jsonl").read_text().count('"chunks"')
     assert load(settings.output_dir, "cpu").depth == 2
+
+
+def test_a_teacher_that_is_a_folder_of_embeddings_is_as_good_as_cached(
+    settings: DistillSettings, tmp_path: Path
+) -> None:
+    for table in ("queries", "candidates"):
+        (tmp_path / f"{table}.npy").touch()
+    with pytest.raises(ConfigError, match="is not cached"):
+        check_training(replace(settings, lora=LORA))
+    check_training(replace(settings, lora=LORA, teacher=str(tmp_path)))
 
 
 def test_without_bitsandbytes_one_is_told_what_to_install(
