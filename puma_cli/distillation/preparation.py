@@ -28,7 +28,6 @@ from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, 
 from puma_cli.distillation.trackers import start_trackers
 from puma_cli.distillation.validation import HitRates, Validation
 from puma_cli.models.devices import DTYPES, choose_device
-from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.fresh import build_fresh
 from puma_cli.processes import Processes
@@ -44,12 +43,23 @@ def prepare(
     trackers: list[str],
     reporter: Reporter,
     processes: Processes,
+    taken: int | None = None,
 ) -> Training:
+    """Return a training that is ready to fill its teacher's cache and to take its first step.
+
+    Args:
+        trackers: where the log's numbers go besides, from `choose_trackers`.
+        taken: steps that will be taken, if not all: the cache is for what these show.
+
+    Raises:
+        CheckpointError: student or teacher cannot be opened.
+        ConfigError: settings do not fit one another or the models.
+    """
     from accelerate.utils import set_seed
 
     device = choose_device(settings.device)
     accelerator = start(settings, device, trackers)
-    student = _student(settings, data, output, processes)
+    student = open_model(student_folder(settings, data, output, processes), settings)
     student.to(device)
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
@@ -64,7 +74,7 @@ def prepare(
             hints = hint_depths(student.depth, depth, settings.loss.hint_depths)
         if not cached:
             teacher = open_model(settings.teacher, settings)
-    pair = Pair(student, teacher, _kept_layers(settings), settings.lora, settings.train, hints)
+    pair = Pair(student, teacher, kept_layers(settings), settings.lora, settings.train, hints)
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
         pair.shard(processes, device)
@@ -73,25 +83,7 @@ def prepare(
     optimizer = build_optimizer(trained, settings.optimizer)
     # From here on, processes draw random numbers of their own: no two drop out alike.
     set_seed(settings.seed, device_specific=True)
-    order = BatchOrder(
-        data.queries,
-        settings.batch.size,
-        settings.batch.grouping,
-        settings.seed,
-        settings.batch.neighbours,
-    )
-    examples = Examples(
-        data.queries,
-        data.pool,
-        data.instructions,
-        settings.batch.instruction,
-        settings.seed,
-        settings.batch.augment,
-        fixed=cached,
-        negatives=settings.batch.negatives,
-    )
-    epoch = order.steps_per_epoch // settings.batch.accumulate
-    steps = settings.train.steps or max(1, int(settings.train.epochs * epoch))
+    order, examples, steps = plan_steps(settings, data)
     states = StateFolder(
         output.state, trained, optimizer, device, settings.train.keep_states, processes
     )
@@ -113,7 +105,7 @@ def prepare(
     if cached:
         cache = TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
-            planned_inputs(order, examples, steps * settings.batch.accumulate),
+            planned_inputs(order, examples, (taken or steps) * settings.batch.accumulate),
             identify_teacher(resolve(settings.teacher), settings.full_hash),
             hints[1],
             DTYPES[settings.train.cache_dtype],
@@ -148,6 +140,33 @@ def prepare(
     )
 
 
+def plan_steps(settings: DistillSettings, data: TrainingData) -> tuple[BatchOrder, Examples, int]:
+    """Return the order of a training's batches, what makes examples of them, and its steps.
+
+    Raises:
+        DataError: no batch can be filled, or a query has no positive.
+    """
+    order = BatchOrder(
+        data.queries,
+        settings.batch.size,
+        settings.batch.grouping,
+        settings.seed,
+        settings.batch.neighbours,
+    )
+    examples = Examples(
+        data.queries,
+        data.pool,
+        data.instructions,
+        settings.batch.instruction,
+        settings.seed,
+        settings.batch.augment,
+        fixed=settings.loss.needs_teacher and settings.train.cache_teacher,
+        negatives=settings.batch.negatives,
+    )
+    epoch = order.steps_per_epoch // settings.batch.accumulate
+    return order, examples, settings.train.steps or max(1, int(settings.train.epochs * epoch))
+
+
 def _keep_best(
     pair: Pair, output: TrainingFolder, settings: DistillSettings, processes: Processes
 ) -> Callable[[int], None]:
@@ -163,11 +182,12 @@ def _keep_best(
     return keep
 
 
-def _student(
+def student_folder(
     settings: DistillSettings, data: TrainingData, output: TrainingFolder, processes: Processes
-) -> Embedder:
+) -> Path:
+    """Return where the untrained student lies; a fresh one is made there first."""
     if settings.student != FRESH:
-        return open_model(settings.student, settings)
+        return resolve(settings.student)
 
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     def build() -> None:
@@ -176,7 +196,7 @@ def _student(
             output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
 
     processes.first(build)
-    return open_model(output.initial, settings)
+    return output.initial
 
 
 def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:
@@ -203,8 +223,8 @@ def _validate(pair: Pair, validation: Validation) -> Callable[[], HitRates | Non
     return validate
 
 
-def _kept_layers(settings: DistillSettings) -> list[int] | None:
-    """Which of the teacher's layers the student's puma.json says it was cut from."""
+def kept_layers(settings: DistillSettings) -> list[int] | None:
+    """Return which of the teacher's layers the student's puma.json says it was cut from."""
     if settings.student == FRESH or settings.teacher == NO_TEACHER:
         return None
     provenance = read_provenance(resolve(settings.student))

@@ -39,17 +39,26 @@ def split_by_length(batch: Batch, pass_tokens: int = PASS_TOKENS) -> list[Part]:
         batch: B right-padded inputs, each with one image at most.
         pass_tokens: the cost of one more part, in tokens (>= 0).
     """
-    lengths = (batch.last + 1).cpu().numpy()
-    ends = _cheapest_cuts(lengths, pass_tokens)
-    if len(ends) == 1:
+    lengths = (batch.last + 1).tolist()
+    places = places_by_length(lengths, pass_tokens)
+    if len(places) == 1:
         return [Part(torch.arange(len(lengths), device=batch.last.device), batch)]
-    order = np.argsort(lengths, kind="stable")
     parts = []
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        # In the order of the batch, since the images of its rows lie in that order.
-        rows = torch.from_numpy(np.sort(order[start:end])).to(batch.last.device)
+    for part in places:
+        rows = torch.tensor(part, device=batch.last.device)
         parts.append(Part(rows, select_rows(batch, rows)))
     return parts
+
+
+def places_by_length(lengths: Sequence[int], pass_tokens: int = PASS_TOKENS) -> list[list[int]]:
+    """Return which rows of these lengths the parts of `split_by_length` hold, as their places."""
+    found = np.array(lengths)
+    ends = _cheapest_cuts(found, pass_tokens)
+    order = np.argsort(found, kind="stable")
+    # In the order of the batch, since the images of its rows lie in that order.
+    return [
+        np.sort(order[start:end]).tolist() for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
 
 
 def in_order(rows: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tensor:
