@@ -19,6 +19,7 @@ from puma_cli.report.numbers import duration
 if TYPE_CHECKING:
     from puma_cli.config.settings import DistillSettings
     from puma_cli.distillation.distill import DistillResult
+    from puma_cli.progress import Reporter
 
 # Flags for the settings that people change most; all others are reached with --set.
 _NESTED = {
@@ -89,6 +90,10 @@ def distill(
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Go on from the state in --output-dir.")
     ] = None,
+    dry_run: Annotated[
+        bool | None,
+        typer.Option("--dry-run", help="Say what it would take, from a few steps; keep nothing."),
+    ] = None,
     on_bad_image: Annotated[
         str | None,
         typer.Option(
@@ -127,11 +132,27 @@ def distill(
     Example: puma distill pruned --teacher puma-mini --data scenes -o student --config demo
     """
     with session(ctx, shared=True) as run:
-        settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_paper_loss)
+        settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_defaults)
         if num_processes is not None and num_processes > 1:
             raise typer.Exit(run.share(settings, num_processes))
+        if settings.dry_run:
+            run.finish(_dry_outcome(settings, run.reporter))
+            return
         result = puma_cli.distill(settings, run.reporter)
         run.finish(_outcome(result, settings))
+
+
+def _defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A dry run writes nothing, so nobody should have to say where.
+    folder = {"output_dir": "student"} if given.get("dry_run") else {}
+    return {**folder, **_paper_loss(given)}
+
+
+def _dry_outcome(settings: DistillSettings, reporter: Reporter) -> Outcome:
+    from puma_cli.cli.training_forecast import forecast_outcome
+    from puma_cli.distillation.forecast.forecast import forecast_training
+
+    return forecast_outcome(forecast_training(settings, reporter), settings)
 
 
 def _paper_loss(given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -103,8 +103,9 @@ def _per_token(network: Network, how: Trained, one: Pass) -> int:
     width, (inner, _) = network.width, network.linear("gate_proj")
     asked, keys = network.linear("q_proj")[0], network.linear("k_proj")[0]
     number = HALF if how.mixed else FULL
-    # With a mask, keys and values are repeated for every head.
-    sides = asked if one.padded else keys
+    # With a mask, keys and values are repeated for every head; one for all needs no copy.
+    several = keys > asked // network.heads
+    sides = asked if one.padded and several else keys
     attention = number * (2 * asked + 2 * sides) + FULL * network.heads
     attention += number * one.width if one.padded else 0
     # Both norms: what they read and its length; what they scale, if the scales train.
@@ -138,9 +139,11 @@ def _copies(network: Network, how: Trained) -> int:
 
 def _vision(network: Network, how: Trained, one: Pass) -> int:
     """Return the bytes of a tower that trains."""
+    if not one.patches:
+        return 0
     tower, number = network.tower, HALF if how.mixed else FULL
-    block = FULL * tower.width if how.checkpointed else _block(network, how)
-    merger = (FULL + 3 * number) * tower.width
+    block = number * tower.width if how.checkpointed else _block(network, how)
+    merger = ((FULL if how.cuda else number) + 3 * number) * tower.width
     angles = 0 if how.checkpointed else 2 * FULL * (tower.width // tower.heads)
     per_patch = tower.blocks * block + merger + angles + number * tower.patch
     weights = HALF * count(network.vision) if how.mixed else 0
@@ -152,5 +155,7 @@ def _block(network: Network, how: Trained) -> int:
     tower, number = network.tower, HALF if how.mixed else FULL
     # Queries, keys and values in one, the turned queries and keys, what attention gives, twice.
     attention = number * 7 * tower.width + FULL * tower.heads
-    norms = FULL * ((4 if tower.gated else 2) * tower.width + 4) + number * 2 * tower.width
+    # On a GPU autocast has norms read float32; the stream itself is what the patches came in.
+    read = FULL if how.cuda else number
+    norms = (4 if tower.gated else 2) * read * tower.width + 4 * FULL + number * 2 * tower.width
     return attention + norms + number * (4 if tower.gated else 3) * tower.inner

@@ -17,7 +17,7 @@ from puma_cli.distillation.forecast.activations import (
 from puma_cli.distillation.forecast.network import Shape, count
 from puma_cli.distillation.forecast.survey import Survey
 from puma_cli.distillation.frozen_vision import LIMIT
-from puma_cli.distillation.hints import hint_depths
+from puma_cli.distillation.hints import NO_HINTS, hint_depths
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def plan_memory(settings: DistillSettings, found: Survey) -> MemoryPlan:
         # One unit at a time comes together to compute.
         layers = (student.layer(index) for index in range(student.depth))
         held += FULL * max(map(count, (student.embeddings, *layers)))
-    inner = len(_hints(settings, found)) * student.width
+    inner = len(hint_pairs(settings, found)[0]) * student.width
     taught = 0 if teacher is None else teacher.dimension + inner
     return MemoryPlan(
         student=held,
@@ -105,7 +105,14 @@ def cached_row(settings: DistillSettings, found: Survey) -> int:
     """Return the numbers that the teacher's cache keeps of an input."""
     if found.teacher is None:
         return 0
-    return found.teacher.dimension + len(_hints(settings, found)) * found.teacher.width
+    return found.teacher.dimension + len(hint_pairs(settings, found)[0]) * found.teacher.width
+
+
+def hint_pairs(settings: DistillSettings, found: Survey) -> tuple[list[int], list[int]]:
+    """Return the inner depths of the student and of the teacher that hints compare."""
+    if not settings.loss.hints or found.teacher is None:
+        return NO_HINTS
+    return hint_depths(found.student.depth, found.teacher.depth, settings.loss.hint_depths)
 
 
 def shares_weights(settings: DistillSettings, found: Survey) -> bool:
@@ -184,13 +191,6 @@ def _teacher(settings: DistillSettings, found: Survey) -> Iterator[_Weight]:
         if index not in shared:
             yield from (_Weight(shape, False, sharded=True) for shape in teacher.layer(index))
     yield from (_Weight(shape, False) for shape in teacher.head)
-
-
-def _hints(settings: DistillSettings, found: Survey) -> list[int]:
-    if not settings.loss.hints or found.teacher is None:
-        return []
-    depths = found.student.depth, found.teacher.depth
-    return list(hint_depths(*depths, settings.loss.hint_depths)[0])
 
 
 def _remembered(settings: DistillSettings, found: Survey) -> int:

@@ -86,12 +86,14 @@ def survey(
     output: TrainingFolder,
     processes: Processes,
     first: Iterable[int] = range(4),
+    count: int | None = None,
 ) -> Survey:
     """Look at a training's models and at some of its batches; no weight is read.
 
     Args:
         output: where a fresh student is made.
         first: batches to look at besides.
+        count: how many processes share the training, if others than `processes`.
 
     Raises:
         CheckpointError: a model is missing or broken.
@@ -104,7 +106,8 @@ def survey(
     same = {part: _same(student, teacher, part) for part in (VISION, EMBEDDINGS)}
     order, examples, steps = plan_steps(settings, data)
     numbers = _spread(order, steps * settings.batch.accumulate, first)
-    batches, rows, pixels = _sizes(settings, folder, order, examples, numbers, processes)
+    count = count or processes.count
+    batches, rows, pixels = _sizes(settings, folder, order, examples, numbers, count)
     per_image = _image_bytes(student, batches, pixels)
     planned = planned_images(order, examples, steps * settings.batch.accumulate, processes)
     images = sum(1 for _ in islice(planned, LIMIT // per_image)) if per_image else 0
@@ -122,7 +125,7 @@ def survey(
         image_bytes=per_image,
         device=device,
         mixed=is_mixed(settings.dtype, device),
-        processes=processes.count,
+        processes=count,
         steps=steps,
     )
 
@@ -157,7 +160,7 @@ def _sizes(
     order: BatchOrder,
     examples: Examples,
     numbers: Sequence[int],
-    processes: Processes,
+    processes: int,
 ) -> tuple[list[tuple[InputSize, ...]], int, int]:
     """Return the inputs' sizes in the largest share of each batch, the rows, a patch's pixels."""
     own = settings_for(folder)
@@ -170,7 +173,7 @@ def _sizes(
         epoch, indices = order.batch(number)
         inputs = examples.batch(indices, epoch).inputs
         sizes = processor.sizes(inputs)
-        shares = [[sizes[i] for i in share] for share in deal(inputs, processes.count)]
+        shares = [[sizes[i] for i in share] for share in deal(inputs, processes)]
         found.append(tuple(max(shares, key=lambda share: sum(s.tokens for s in share))))
         rows = max(rows, len(inputs))
     return found, rows, int(image_processor.patch_size) ** 2
