@@ -115,7 +115,8 @@ def measure(
     timed = times[WARM_UP:] or times
     each = sum(timed) / len(timed)
     seconds["steps"] = each * found.steps
-    seconds["validations"] = stages.validations(data.validation)
+    if Validation(data.validation, settings):
+        seconds["validations"] = stages.validations(data.validation)
     return Measured(
         steps=len(timed),
         step_seconds=each,
@@ -188,8 +189,6 @@ class _Stages:
 
     def validations(self, validation: RetrievalData | None) -> float:
         """Return the seconds of all validations."""
-        if not Validation(validation, self.settings):
-            return 0.0
         every, steps = self.settings.train.validate_every, self.found.steps
         with self.training.pair.student() as student:
             return -(-steps // every) * self._judge(student, validation)
@@ -214,6 +213,9 @@ class _Stages:
             sample = list(evenly(cache.entries, TIMED))
             rows = TeacherCache(output.state / "timed", sample, "", verify=False)
             training.cache.fill(lambda: _opened(teacher), SILENT, stop, self.processes)
+        if teacher is not None:
+            # The first pass of a model takes longer than any other.
+            teacher.encode(cache.entries[:2])
         with self.clock as since:
             rows.fill(lambda: _opened(teacher), SILENT, stop, self.processes)
             took = since()
