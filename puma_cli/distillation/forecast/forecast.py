@@ -23,6 +23,7 @@ from puma_cli.distillation.forecast.memory import (
     plan_memory,
     shares_weights,
 )
+from puma_cli.distillation.forecast.out_of_memory import lack_of_memory
 from puma_cli.distillation.forecast.remedies import Remedy, find_remedies
 from puma_cli.distillation.forecast.survey import survey
 from puma_cli.distillation.objective import Objective
@@ -118,6 +119,7 @@ def forecast_training(
     Raises:
         ConfigError: settings contradict one another.
         DataError: the training data are missing or broken.
+        DeviceError: memory ran out in one of several processes.
         NumericError: the first losses are not finite.
     """
     check_settings(settings)
@@ -148,6 +150,10 @@ def forecast_training(
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                if processes.count > 1:
+                    # The others wait for this one, which may not go on without them.
+                    when = "in the steps of its dry run"
+                    raise lack_of_memory(error, when, settings, found) from error
                 remedies = tuple(find_remedies(settings, found))
     _let_go()
     batches = settings.batch.accumulate / order.steps_per_epoch

@@ -64,11 +64,30 @@ def _explained(
     except Exception:
         # It takes memory too; what is known without it is better than another error.
         found = None
+    return lack_of_memory(error, when, settings, found, saved, begun=training is not None)
+
+
+def lack_of_memory(
+    error: Exception,
+    when: str,
+    settings: DistillSettings,
+    found: Survey | None,
+    saved: int | None = None,
+    begun: bool = False,
+) -> DeviceError:
+    """Return the error that says what a training would need, and what helps.
+
+    Args:
+        when: how far it had come, in words.
+        found: its models and batches, or None if they cannot be looked at.
+        saved: the step of its newest state, if there is one.
+        begun: whether its output folder holds something of it.
+    """
     said = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
     return DeviceError(
         f"The training ran out of memory {when}.",
         cause="\n".join([said[0], *([] if found is None else [_held(settings, found)])]),
-        hint=_ways_out(settings, found, saved, training is not None),
+        hint=_ways_out(settings, found, saved, begun),
     )
 
 

@@ -27,6 +27,8 @@ class PeakMemory:
     def restart(self) -> None:
         """Forget the peak so far, where the system can; what is held by now stays counted."""
         if self._device.type == "cuda":
+            # There are no counts to reset before the first use.
+            torch.cuda.init()
             torch.cuda.reset_peak_memory_stats(self._device)
             return
         try:
