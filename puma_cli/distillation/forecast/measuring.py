@@ -205,17 +205,14 @@ class _Stages:
 
     def _fill(self, cache: CachePlan, teacher: Embedder | None, output: TrainingFolder) -> float:
         """Fill the cache for the steps, and return the seconds of filling all of it."""
-        training = self.training
+        training, stop = self.training, StopRequest()
         assert training.cache is not None
-        stop, rows = StopRequest(), training.cache
-        if cache.missing and not rows.missing():
-            # The steps find everything there; what takes time are others.
-            sample = list(evenly(cache.entries, TIMED))
-            rows = TeacherCache(output.state / "timed", sample, "", verify=False)
-            training.cache.fill(lambda: _opened(teacher), SILENT, stop, self.processes)
-        if teacher is not None:
-            # The first pass of a model takes longer than any other.
-            teacher.encode(cache.entries[:2])
+        training.cache.fill(lambda: _opened(teacher), SILENT, stop, self.processes)
+        if not cache.missing:
+            return 0.0
+        # Drawn evenly: the first steps may show few of the tasks.
+        sample = list(evenly(cache.entries, TIMED))
+        rows = TeacherCache(output.state / "timed", sample, "", verify=False)
         with self.clock as since:
             rows.fill(lambda: _opened(teacher), SILENT, stop, self.processes)
             took = since()
