@@ -177,7 +177,7 @@ def test_with_checkpoints_a_layer_is_held_beside_what_every_layer_reads(
     assert kept / FACTOR <= said - again <= kept * FACTOR
     # Of two layers alike, one is held at a time.
     whole = kept_bytes(found.student, replace(how, checkpointed=False), largest)
-    assert whole / 2.1 < again < whole / 1.8
+    assert whole / 2.2 < again < whole / 1.8
 
 
 def test_chunks_hold_the_largest_of_them(settings: DistillSettings) -> None:
