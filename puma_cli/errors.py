@@ -71,3 +71,17 @@ class PartnerError(ProcessError):
 
 class VerificationError(PumaError):
     """What was written does not compute what its parent computes."""
+
+
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a device or the machine had no memory left, or an error says so of another."""
+    # By name and text, since importing torch to ask would take seconds.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _MEMORY_SIGNS):
+        return True
+    cause = error.__cause__ if isinstance(error, DeviceError) else None
+    return cause is not None and is_out_of_memory(cause)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from puma_cli.config.settings import DistillSettings
     from puma_cli.config.stages import TrainingStage
     from puma_cli.distillation.distill import DistillResult
+    from puma_cli.progress import Reporter
 
 # Flags for the settings that people change most; all others are reached with --set.
 _NESTED = {
@@ -99,6 +100,10 @@ def distill(
     resume: Annotated[
         bool | None, typer.Option("--resume", help="Go on from the state in --output-dir.")
     ] = None,
+    dry_run: Annotated[
+        bool | None,
+        typer.Option("--dry-run", help="Say what it would take, from a few steps; keep nothing."),
+    ] = None,
     on_bad_image: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +144,9 @@ def distill(
     """
     with session(ctx, shared=True) as run:
         stages = _stages(run)
+        if stages and any(stage.settings.dry_run for stage in stages):
+            run.finish(_dry_stages(stages, run.reporter))
+            return
         if stages:
             scored = puma(
                 "eval",
@@ -148,9 +156,12 @@ def distill(
             )
             run_stages(run, stages, num_processes, scored)
             return
-        settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_paper_loss)
+        settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_defaults)
         if num_processes is not None and num_processes > 1:
             raise typer.Exit(run.share(settings, num_processes))
+        if settings.dry_run:
+            run.finish(_dry_outcome(settings, run.reporter))
+            return
         result = puma_cli.distill(settings, run.reporter)
         run.finish(_outcome(result, settings))
 
@@ -163,7 +174,30 @@ def _stages(run: Session) -> tuple[TrainingStage, ...]:
         config=run.params.get("config"),
         overrides=run.params.get("overrides") or (),
         flags=run.flags(puma_cli.DistillSettings, _NESTED),
-        complete=_paper_loss,
+        complete=_defaults,
+    )
+
+
+def _defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A dry run writes nothing, so nobody should have to say where.
+    folder = {"output_dir": "student"} if given.get("dry_run") else {}
+    return {**folder, **_paper_loss(given)}
+
+
+def _dry_outcome(settings: DistillSettings, reporter: Reporter) -> Outcome:
+    from puma_cli.cli.training_forecast import forecast_outcome
+    from puma_cli.distillation.forecast.forecast import forecast_training
+
+    return forecast_outcome(forecast_training(settings, reporter), settings)
+
+
+def _dry_stages(stages: Sequence[TrainingStage], reporter: Reporter) -> Outcome:
+    """Forecast each stage as if it began from the student that was given."""
+    found = {stage.name: _dry_outcome(stage.settings, reporter) for stage in stages}
+    return Outcome(
+        value="\n".join(each.value for each in found.values()),
+        payload={"stages": {name: each.payload for name, each in found.items()}},
+        body=tuple(part for name, each in found.items() for part in (f"Stage {name}", *each.body)),
     )
 
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from puma_cli.errors import PumaError
+from puma_cli.errors import PumaError, is_out_of_memory
 
 DONE = 0
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 TERMINATED = 143
-
-_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 class Terminated(KeyboardInterrupt):
@@ -48,17 +46,6 @@ def explain(error: BaseException, params: Mapping[str, Any] | None = None) -> Me
         f"{type(error).__name__}: {error}".rstrip(": "),
         cause="This is a fault of puma's own, not of your input.",
         hint="Run the same command with --debug for the traceback, and report it.",
-    )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # By name and text, since importing torch to ask would take seconds.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text
-        for sign in ("out of memory", "can't allocate memory", "cannot allocate memory")
     )
 
 
@@ -157,7 +144,7 @@ _Tell = Callable[[BaseException, Mapping[str, Any]], Message]
 _TABLE: tuple[tuple[_Test, _Tell], ...] = (
     (lambda error: isinstance(error, PumaError), _puma),
     (lambda error: isinstance(error, KeyboardInterrupt), _interrupted),
-    (_is_out_of_memory, _out_of_memory),
+    (is_out_of_memory, _out_of_memory),
     (lambda e: isinstance(e, OSError) and e.errno in {errno.ENOSPC, errno.EDQUOT}, _disk_full),
     (lambda error: isinstance(error, OSError), _system),
     (lambda error: isinstance(error, ImportError), _missing_part),

@@ -437,6 +437,7 @@ class DistillSettings:
         output_dir: folder for the trained model; training state lives below it until the end.
         resume: go on from the state in `output_dir`.
         stop_after: stop cleanly, with state saved, after this many minutes (> 0).
+        dry_run: say what the training would take, from its first few steps, and keep nothing.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
@@ -456,6 +457,7 @@ class DistillSettings:
     dtype: str = "auto"
     seed: int = 0
     stop_after: float | None = None
+    dry_run: bool = False
     resume: bool = False
     overwrite: bool = False
     full_hash: bool = False

@@ -14,6 +14,7 @@ from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.training_data import open_training_data
 from puma_cli.distillation.asked_once import ask_teacher
 from puma_cli.distillation.checks import check_training
+from puma_cli.distillation.forecast.out_of_memory import memory_explained
 from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.live_page import LivePage
 from puma_cli.distillation.loop import Training
@@ -26,6 +27,7 @@ from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.distillation.teacher_cache import planned_inputs
 from puma_cli.distillation.trackers import choose_trackers, close_trackers
 from puma_cli.distillation.validation import Validation
+from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped, StopRequest
 from puma_cli.models.devices import name_device
 from puma_cli.processes import join
@@ -64,6 +66,7 @@ def distill(settings: DistillSettings, reporter: Reporter = SILENT) -> DistillRe
     Raises:
         ConfigError: settings contradict one another.
         DataError: the training data are missing or broken.
+        DeviceError: memory ran out.
         OutputError: the output folder is taken.
         Stopped: a signal ended the training early.
     """
@@ -83,6 +86,11 @@ def train(
         stop: asked for between steps; by default it listens for signals while there are steps.
     """
     check_settings(settings)
+    if settings.dry_run:
+        raise ConfigError(
+            "A dry run trains nothing.",
+            hint="Call forecast_training(settings), or set dry_run=False.",
+        )
     objective = Objective(settings.loss)
     check_training(settings)
     trackers = choose_trackers(settings.train.trackers)
@@ -97,7 +105,8 @@ def train(
     with StopRequest(settings.stop_after) if stop is None else stop as stop:
         try:
             parents = processes.first(lambda: _parents(settings))
-            training = prepare(settings, data, objective, output, trackers, reporter, processes)
+            with memory_explained(settings, data, output, processes):
+                training = prepare(settings, data, objective, output, trackers, reporter, processes)
         except BaseException:
             if processes.is_main:
                 output.withdraw()
@@ -105,12 +114,13 @@ def train(
         if processes.is_main:
             output.begin()
         validation = Validation(data.validation, settings, processes)
-        ready = ask_teacher(training, validation, reporter, stop) and _seen(
-            training, reporter, stop
-        )
-        if ready and objective.projection is not None:
-            _project(training, objective.projection, output, reporter)
-        reached_end = ready and training.run(reporter, stop)
+        with memory_explained(settings, data, output, processes, lambda: training):
+            ready = ask_teacher(training, validation, reporter, stop) and _seen(
+                training, reporter, stop
+            )
+            if ready and objective.projection is not None:
+                _project(training, objective.projection, output, reporter)
+            reached_end = ready and training.run(reporter, stop)
         close_trackers(training.accelerator)
         if reached_end:
             _note_unreadable(training, reporter)

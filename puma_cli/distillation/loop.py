@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -91,13 +91,9 @@ class Training:
         began = time.monotonic() - self.progress.seconds
         self._saved_at = time.monotonic()
         meter = Meter(self.pair.embedder.device, self.progress.step, self.steps)
-        self.pair.model.train()
-        each = self.settings.batch.accumulate
-        plan = range(self.progress.step * each, self.steps * each)
-        with closing(read_ahead(plan, self._prepared)) as batches:
-            for step in range(self.progress.step, self.steps):
-                values, watched = self._step(step, islice(batches, each), meter)
-                done = step + 1
+        with closing(self.take_steps(self.steps, meter)) as steps:
+            for values, watched in steps:
+                done = self.progress.step + 1
                 seconds = time.monotonic() - began
                 self.progress = replace(self.progress, step=done, seconds=seconds)
                 reporter.step(done, self.steps, values)
@@ -115,6 +111,23 @@ class Training:
                 if stopping and done < self.steps:
                     return False
         return True
+
+    def take_steps(
+        self, last: int, meter: Meter
+    ) -> Generator[tuple[dict[str, float], dict[str, float]], None, None]:
+        """Take the steps from `progress` to `last`; nothing is saved, logged or validated.
+
+        Yields:
+            what every step says, and what the log says besides where it has a line.
+
+        Raises:
+            NumericError: the loss is not finite.
+        """
+        self.pair.model.train()
+        each, first = self.settings.batch.accumulate, self.progress.step
+        with closing(read_ahead(range(first * each, last * each), self._prepared)) as batches:
+            for step in range(first, last):
+                yield self._step(step, islice(batches, each), meter)
 
     def _prepared(self, number: int) -> Prepared:
         epoch, indices = self.order.batch(number)

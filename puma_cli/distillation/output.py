@@ -42,6 +42,11 @@ FREE_SETTINGS = (
     "device",
     "output_dir",
     "full_hash",
+    "dry_run",
+    # They divide the work and leave the sum: a training that ran out of memory goes on with less.
+    "batch.chunk_tokens",
+    "batch.chunk_pixels",
+    "train.checkpoint_activations",
     "train.cache_dir",
     "train.verify_cache",
     "train.save_every",

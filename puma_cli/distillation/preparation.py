@@ -42,7 +42,6 @@ from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, 
 from puma_cli.distillation.trackers import start_trackers
 from puma_cli.distillation.validation import HitRates, Validation
 from puma_cli.models.devices import DTYPES, choose_device
-from puma_cli.models.embedder import Embedder
 from puma_cli.models.fresh import build_fresh
 from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
@@ -57,12 +56,14 @@ def prepare(
     trackers: list[str],
     reporter: Reporter,
     processes: Processes,
+    taken: int | None = None,
 ) -> Training:
     from accelerate.utils import set_seed
 
     device = choose_device(settings.device)
     accelerator = start(settings, device, trackers)
-    student = _student(settings, data, output, processes)
+    folder = student_folder(settings, data, output, processes)
+    student = open_student(folder, settings)
     student.to(device)
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
@@ -83,11 +84,11 @@ def prepare(
     pair = Pair(
         student,
         teacher,
-        _kept_layers(settings),
+        kept_layers(settings),
         settings.lora,
         settings.train,
         hints,
-        original_of(_student_path(settings, output), settings),
+        original_of(folder, settings),
     )
     if settings.train.strategy == "fsdp2" and processes.count > 1:
         check_shardable(pair)
@@ -97,27 +98,7 @@ def prepare(
     optimizer = build_optimizer(trained, settings.optimizer, pair.kept)
     # From here on, processes draw random numbers of their own: no two drop out alike.
     set_seed(settings.seed, device_specific=True)
-    order = BatchOrder(
-        data.queries,
-        settings.batch.size,
-        settings.batch.grouping,
-        settings.seed,
-        settings.batch.neighbours,
-        data.tasks,
-        mixture_of(data.tasks, settings.batch),
-    )
-    examples = Examples(
-        data.queries,
-        data.pool,
-        data.instructions,
-        settings.batch.instruction,
-        settings.seed,
-        settings.batch.augment,
-        fixed=cached,
-        negatives=settings.batch.negatives,
-    )
-    epoch = order.steps_per_epoch // settings.batch.accumulate
-    steps = settings.train.steps or max(1, int(settings.train.epochs * epoch))
+    order, examples, steps = plan_steps(settings, data)
     states = StateFolder(
         output.state, trained, optimizer, device, settings.train.keep_states, processes
     )
@@ -137,12 +118,12 @@ def prepare(
         )
     cache: TeacherCache | StoredTeacher | None = None
     if cached and stored:
-        named = planned_names(order, examples, steps * settings.batch.accumulate)
+        named = planned_names(order, examples, (taken or steps) * settings.batch.accumulate)
         cache = StoredTeacher(Path(settings.teacher), named)
     elif cached:
         cache = TeacherCache(
             Path(settings.train.cache_dir or output.state / "teacher"),
-            planned_inputs(order, examples, steps * settings.batch.accumulate),
+            planned_inputs(order, examples, (taken or steps) * settings.batch.accumulate),
             identify_teacher(
                 resolve(settings.teacher),
                 settings.full_hash,
@@ -183,6 +164,37 @@ def prepare(
     )
 
 
+def plan_steps(settings: DistillSettings, data: TrainingData) -> tuple[BatchOrder, Examples, int]:
+    """Return the order of a training's batches, what makes examples of them, and its steps.
+
+    Raises:
+        ConfigError: tasks are weighted that the data do not have.
+        DataError: no batch can be filled, or a query has no positive.
+    """
+    once = settings.train.cache_teacher or is_stored(settings.teacher)
+    order = BatchOrder(
+        data.queries,
+        settings.batch.size,
+        settings.batch.grouping,
+        settings.seed,
+        settings.batch.neighbours,
+        data.tasks,
+        mixture_of(data.tasks, settings.batch),
+    )
+    examples = Examples(
+        data.queries,
+        data.pool,
+        data.instructions,
+        settings.batch.instruction,
+        settings.seed,
+        settings.batch.augment,
+        fixed=settings.loss.needs_teacher and once,
+        negatives=settings.batch.negatives,
+    )
+    epoch = order.steps_per_epoch // settings.batch.accumulate
+    return order, examples, settings.train.steps or max(1, int(settings.train.epochs * epoch))
+
+
 def _keep_best(
     pair: Pair, output: TrainingFolder, settings: DistillSettings, processes: Processes
 ) -> Callable[[int], None]:
@@ -207,11 +219,12 @@ def trained_so_far(pair: Pair, settings: DistillSettings, processes: Processes) 
     return None if student is None else Trained(student, adapter)
 
 
-def _student(
+def student_folder(
     settings: DistillSettings, data: TrainingData, output: TrainingFolder, processes: Processes
-) -> Embedder:
+) -> Path:
+    """Return where the untrained student lies; a fresh one is made there first."""
     if settings.student != FRESH:
-        return open_student(settings.student, settings)
+        return resolve(settings.student)
 
     # The new weights and their tokenizer are written at once, so that a resume finds them.
     def build() -> None:
@@ -220,11 +233,7 @@ def _student(
             output.keep_initial(build_fresh(settings.fresh, texts, settings.seed))
 
     processes.first(build)
-    return open_student(output.initial, settings)
-
-
-def _student_path(settings: DistillSettings, output: TrainingFolder) -> str | Path:
-    return output.initial if settings.student == FRESH else settings.student
+    return output.initial
 
 
 def _training_texts(settings: DistillSettings, data: TrainingData) -> Iterator[str]:
@@ -251,8 +260,8 @@ def _validate(pair: Pair, validation: Validation) -> Callable[[], HitRates | Non
     return validate
 
 
-def _kept_layers(settings: DistillSettings) -> list[int] | None:
-    """Which of the teacher's layers the student's puma.json says it was cut from."""
+def kept_layers(settings: DistillSettings) -> list[int] | None:
+    """Return which of the teacher's layers the student's puma.json says it was cut from."""
     if settings.student == FRESH or settings.teacher == NO_TEACHER:
         return None
     provenance = read_provenance(resolve(settings.student))

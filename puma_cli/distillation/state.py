@@ -82,13 +82,22 @@ class StateFolder:
         moments = self._collected(self._moments())
         self._processes.first(lambda: self._write(target, progress, weights, moments, random))
 
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the newest state, if there is one."""
+        path = self._newest()
+        return None if path is None else int(path.name.removeprefix("state-"))
+
+    def _newest(self) -> Path | None:
+        return max(self._folder.glob("state-*"), default=None)
+
     def load(self) -> tuple[Progress, int] | None:
         """Put the newest state back; return how far it had come, on how many processes, or None.
 
         Raises:
             CheckpointError: a file is missing, broken or of another model.
         """
-        path = max(self._folder.glob("state-*"), default=None)
+        path = self._newest()
         if path is None:
             return None
         try:

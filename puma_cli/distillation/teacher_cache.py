@@ -42,7 +42,7 @@ VERIFIED, TOLERANCE = 8, 0.02
 COARSE_TOLERANCE = 0.06
 _VECTORS, _KEYS = "vectors", "keys"
 # Bytes of a key: no two of a billion inputs will share one.
-_KEY = 16
+KEY_BYTES = 16
 
 
 class TeacherCache:
@@ -78,7 +78,7 @@ class TeacherCache:
             teacher = f"{teacher} {dtype}"
         self._dtype, self._verify, self._batch = dtype, verify, batch
         self._inner = tuple(inner)
-        self._folder = folder / hashlib.sha256(teacher.encode()).hexdigest()[: 2 * _KEY]
+        self._folder = folder / hashlib.sha256(teacher.encode()).hexdigest()[: 2 * KEY_BYTES]
         self._keys = _keys(inputs)
         self._places: dict[bytes, tuple[int, int]] = {}
         self._parts: list[Tensor] = []
@@ -105,11 +105,8 @@ class TeacherCache:
             DeviceError: the device runs out of memory.
             OutputError: the disk is full or refuses.
         """
-        wanted = {key: entry for entry, key in self._keys.items()}
-        # Files of other trainings may appear at any time: all processes go by what one has seen.
-        for file in processes.first(lambda: sorted(self._folder.glob("*.safetensors"))):
-            self._take(file, wanted)
-        missing = [entry for key, entry in wanted.items() if key not in self._places]
+        wanted = self._wanted()
+        missing = self.missing(processes)
         teacher = _Once(load)
         if self._verify and self._places:
             processes.first(lambda: self._compare(wanted, teacher()))
@@ -120,6 +117,17 @@ class TeacherCache:
         for rows in files:
             self._take(self._path(rows), wanted)
         return True
+
+    def missing(self, processes: Processes = ALONE) -> list[Input]:
+        """Return the inputs that no file holds yet, after a look at the files that are there."""
+        wanted = self._wanted()
+        # Files of other trainings may appear at any time: all processes go by what one has seen.
+        for file in processes.first(lambda: sorted(self._folder.glob("*.safetensors"))):
+            self._take(file, wanted)
+        return [entry for key, entry in wanted.items() if key not in self._places]
+
+    def _wanted(self) -> dict[bytes, Input]:
+        return {key: entry for entry, key in self._keys.items()}
 
     def _compare(self, wanted: Mapping[bytes, Input], teacher: Embedder) -> None:
         """Refuse embeddings that the teacher would not give today."""
@@ -175,7 +183,7 @@ class TeacherCache:
 
     def _path(self, rows: Sequence[Input]) -> Path:
         # Named by what it holds, so that trainings may fill one folder at the same time.
-        name = hashlib.sha256(self._joined_keys(rows)).hexdigest()[: 2 * _KEY]
+        name = hashlib.sha256(self._joined_keys(rows)).hexdigest()[: 2 * KEY_BYTES]
         return self._folder / f"{name}.safetensors"
 
     def _joined_keys(self, rows: Sequence[Input]) -> bytes:
@@ -184,7 +192,7 @@ class TeacherCache:
     def _write(self, rows: Sequence[Input], vectors: Tensor) -> None:
         keys, path = self._joined_keys(rows), self._path(rows)
         draft = path.with_suffix(f".{secrets.token_hex(4)}.partial")
-        table = torch.frombuffer(bytearray(keys), dtype=torch.uint8).view(len(rows), _KEY)
+        table = torch.frombuffer(bytearray(keys), dtype=torch.uint8).view(len(rows), KEY_BYTES)
         with explained_writes(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -203,7 +211,7 @@ class TeacherCache:
             return
         raw = keys.numpy().tobytes()
         for row in range(len(keys)):
-            key = raw[row * _KEY : (row + 1) * _KEY]
+            key = raw[row * KEY_BYTES : (row + 1) * KEY_BYTES]
             if key in wanted:
                 self._places[key] = (len(self._parts), row)
         self._parts.append(vectors)
@@ -265,7 +273,7 @@ def _keys(inputs: Sequence[Input]) -> dict[Input, bytes]:
     keys = {}
     for entry in inputs:
         row = [entry.text, entry.image and state(entry.image), entry.instruction]
-        keys[entry] = hashlib.sha256(json.dumps(row).encode()).digest()[:_KEY]
+        keys[entry] = hashlib.sha256(json.dumps(row).encode()).digest()[:KEY_BYTES]
     return keys
 
 

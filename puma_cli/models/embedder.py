@@ -26,6 +26,7 @@ from puma_cli.models.head_file import BRIDGE
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
+from puma_cli.models.processors import open_processors
 from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quantization import nf4_options, settle_quantized
 from puma_cli.models.quiet import quiet_transformers
@@ -343,7 +344,7 @@ def load(
         CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen;
             the head does not fit.
     """
-    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoModel
 
     folder = resolve(model)
     place = choose_device(device)
@@ -360,8 +361,7 @@ def load(
                 # Reported like the others, and refused below by name.
                 ignore_mismatched_sizes=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        tokenizer, image_processor = open_processors(folder, settings)
     except Exception as error:  # transformers and safetensors raise many kinds here
         raise CheckpointError(
             f"{folder} cannot be opened as a model.",
@@ -376,10 +376,6 @@ def load(
             hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
         )
     pack_images(network.visual)
-    image_processor.size = {
-        "shortest_edge": settings.min_pixels,
-        "longest_edge": settings.max_pixels,
-    }
     check_prompt(tokenizer, settings, folder)
     embedder = Embedder(network.eval(), tokenizer, image_processor, settings, folder)
     if settings.head is not None:

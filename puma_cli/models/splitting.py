@@ -25,9 +25,13 @@ def pass_tokens(layer: nn.Module) -> int:
         layer: a decoder layer, where it will run.
     """
     weights = list(layer.parameters())
-    if all(weight.device.type != "cuda" for weight in weights):
-        return PASS_TOKENS
-    return max(PASS_TOKENS, int(_GPU_OPERATIONS / (2 * sum(w.numel() for w in weights))))
+    on_gpu = any(weight.device.type == "cuda" for weight in weights)
+    return tokens_of_a_pass(sum(weight.numel() for weight in weights), on_gpu)
+
+
+def tokens_of_a_pass(weights: int, on_gpu: bool) -> int:
+    """Return what one more pass costs, in tokens, through layers of so many weights."""
+    return max(PASS_TOKENS, int(_GPU_OPERATIONS / (2 * weights))) if on_gpu else PASS_TOKENS
 
 
 @dataclass(frozen=True)
@@ -53,17 +57,26 @@ def split_by_length(batch: Batch, per_pass: int = PASS_TOKENS) -> list[Part]:
         batch: B right-padded inputs, each with one image at most.
         per_pass: the cost of one more part, in tokens (>= 0).
     """
-    lengths = (batch.last + 1).cpu().numpy()
-    ends = _cheapest_cuts(lengths, per_pass)
-    if len(ends) == 1:
+    lengths = (batch.last + 1).tolist()
+    places = places_by_length(lengths, per_pass)
+    if len(places) == 1:
         return [Part(torch.arange(len(lengths), device=batch.last.device), batch)]
-    order = np.argsort(lengths, kind="stable")
     parts = []
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        # In the order of the batch, since the images of its rows lie in that order.
-        rows = torch.from_numpy(np.sort(order[start:end])).to(batch.last.device)
+    for part in places:
+        rows = torch.tensor(part, device=batch.last.device)
         parts.append(Part(rows, select_rows(batch, rows)))
     return parts
+
+
+def places_by_length(lengths: Sequence[int], per_pass: int = PASS_TOKENS) -> list[list[int]]:
+    """Return which rows of these lengths the parts of `split_by_length` hold, as their places."""
+    found = np.array(lengths)
+    ends = _cheapest_cuts(found, per_pass)
+    order = np.argsort(found, kind="stable")
+    # In the order of the batch, since the images of its rows lie in that order.
+    return [
+        np.sort(order[start:end]).tolist() for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
 
 
 def in_order(rows: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tensor:

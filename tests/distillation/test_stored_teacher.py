@@ -13,6 +13,7 @@ import pytest
 from puma_cli.config.settings import DistillSettings, LossSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.distill import distill
+from puma_cli.distillation.forecast.forecast import forecast_training
 from puma_cli.errors import ConfigError, DataError
 from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
@@ -127,3 +128,15 @@ def test_settings_that_ask_for_more_than_embeddings_are_refused(
         distill(replace(asked, loss=LossSettings(cosine=1.0, hints=1.0)))
     with pytest.raises(ConfigError, match="as it is"):
         distill(replace(asked, batch=replace(settings.batch, augment=True)))
+
+
+def test_a_forecast_asks_no_teacher_that_is_not_there(
+    settings: DistillSettings, stored: Path
+) -> None:
+    asked = replace(settings, teacher=str(stored), batch=replace(settings.batch, max_pixels=784))
+    found = forecast_training(asked, steps=1)
+    assert found.cache is None and found.memory.teacher == 0 and found.memory.teacher_rows > 0
+    assert found.measured is not None and set(found.measured.seconds) == {
+        "images", "steps", "validations",
+    }  # fmt: skip
+    assert not settings.output_dir.exists()
