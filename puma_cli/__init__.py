@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from puma_cli.config.settings import (
         AnalyzeSettings,
         DemoSettings,
-        DistillSettings,
         EvaluateSettings,
         MineSettings,
         PruneSettings,
     )
     from puma_cli.config.stages import TrainingStage
+    from puma_cli.config.training_settings import DistillSettings
     from puma_cli.data.scenes.dataset import make_scenes
     from puma_cli.demo.stages import run_demo
     from puma_cli.distillation.distill import distill
@@ -50,7 +50,7 @@ _HOMES = {
     "run_demo": "puma_cli.demo.stages",
     "AnalyzeSettings": "puma_cli.config.settings",
     "PruneSettings": "puma_cli.config.settings",
-    "DistillSettings": "puma_cli.config.settings",
+    "DistillSettings": "puma_cli.config.training_settings",
     "EvaluateSettings": "puma_cli.config.settings",
     "MineSettings": "puma_cli.config.settings",
     "DemoSettings": "puma_cli.config.settings",

@@ -33,7 +33,7 @@ def tiny_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random Qwen2-VL of four narrow layers, saved with its side files and `embedder.json`."""
-    from puma_cli.config.settings import FreshSettings
+    from puma_cli.config.training_settings import FreshSettings
     from puma_cli.models.fresh import build_fresh
 
     settings = FreshSettings(

@@ -100,7 +100,8 @@ def measure(asked: argparse.Namespace, way: Way) -> dict[str, Any]:
     from accelerate import Accelerator
 
     from puma_cli import PruneSettings, prune
-    from puma_cli.config.settings import BatchSettings, LoraSettings, LossSettings, TrainSettings
+    from puma_cli.config.lora_settings import LoraSettings
+    from puma_cli.config.training_settings import BatchSettings, LossSettings, TrainSettings
     from puma_cli.data.batches import BatchOrder
     from puma_cli.data.examples import Examples
     from puma_cli.data.mbeir import MbeirFolder

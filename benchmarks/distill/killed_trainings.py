@@ -28,14 +28,14 @@ from pathlib import Path
 
 import torch
 
-from puma_cli.config.settings import (
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.settings import PruneSettings
+from puma_cli.config.training_settings import (
     BatchSettings,
     DistillSettings,
     FreshSettings,
-    LoraSettings,
     LossSettings,
     OptimizerSettings,
-    PruneSettings,
     TrainSettings,
 )
 from puma_cli.data.scenes.dataset import make_scenes

@@ -26,10 +26,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from puma_cli import PruneSettings, prune
-from puma_cli.config.settings import (
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import (
     BatchSettings,
     FreshSettings,
-    LoraSettings,
     LossSettings,
     OptimizerSettings,
     TrainSettings,

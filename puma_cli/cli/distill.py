@@ -18,8 +18,8 @@ from puma_cli.cli.stages import run_stages
 from puma_cli.report.numbers import duration
 
 if TYPE_CHECKING:
-    from puma_cli.config.settings import DistillSettings
     from puma_cli.config.stages import TrainingStage
+    from puma_cli.config.training_settings import DistillSettings
     from puma_cli.distillation.distill import DistillResult
     from puma_cli.progress import Reporter
 
@@ -203,7 +203,7 @@ def _dry_stages(stages: Sequence[TrainingStage], reporter: Reporter) -> Outcome:
 
 def _paper_loss(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """With a teacher and no word on how to learn from it, take the paper's weights."""
-    from puma_cli.config.settings import DISTILLING
+    from puma_cli.config.training_settings import DISTILLING
 
     if given.get("teacher", "none") == "none":
         return {}

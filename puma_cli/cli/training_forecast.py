@@ -10,7 +10,7 @@ from puma_cli.cli.output import Outcome, Table
 from puma_cli.report.numbers import duration, size_on_disk
 
 if TYPE_CHECKING:
-    from puma_cli.config.settings import DistillSettings
+    from puma_cli.config.training_settings import DistillSettings
     from puma_cli.distillation.forecast.forecast import Forecast
 
 _NONE = "–"

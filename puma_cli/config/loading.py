@@ -44,7 +44,7 @@ def load_settings(
     """Build settings of type `cls` from a configuration, overrides and flags.
 
     Args:
-        cls: a frozen dataclass of `puma_cli.config.settings`.
+        cls: a frozen dataclass of settings.
         config: name of a shipped recipe, or a YAML file.
         overrides: assignments such as `loss.temperature=0.03`, stronger than `config`.
         flags: values by field, dotted for nested ones, strongest; None means not given.

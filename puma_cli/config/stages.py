@@ -18,8 +18,8 @@ from puma_cli.config.loading import (
     paths_of,
 )
 from puma_cli.config.recipe import read_config
-from puma_cli.config.settings import DistillSettings
 from puma_cli.config.suggestion import did_you_mean
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.errors import ConfigError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")

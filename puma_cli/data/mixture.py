@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from puma_cli.config.settings import BatchSettings
+from puma_cli.config.training_settings import BatchSettings
 from puma_cli.data.mbeir import TaskName, is_asked_for
 from puma_cli.errors import ConfigError
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.config.pairs_settings import PairsSettings
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.instructions import Instructions
 from puma_cli.data.mbeir import MbeirFolder, TaskName
 from puma_cli.data.pairs.reading import read_pairs

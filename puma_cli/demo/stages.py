@@ -14,13 +14,8 @@ from puma_cli.checkpoint.inspection import CHANGED, inspect_folder
 from puma_cli.checkpoint.layout import CONFIG, TRAINING
 from puma_cli.checkpoint.provenance import read_provenance
 from puma_cli.config.loading import load_settings
-from puma_cli.config.settings import (
-    AnalyzeSettings,
-    DemoSettings,
-    DistillSettings,
-    EvaluateSettings,
-    PruneSettings,
-)
+from puma_cli.config.settings import AnalyzeSettings, DemoSettings, EvaluateSettings, PruneSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.scenes.dataset import make_scenes
 from puma_cli.demo.folders import DemoFolders, open_demo, record
 from puma_cli.demo.outcome import TARGET, DemoResult, conclude

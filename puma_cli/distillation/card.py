@@ -11,7 +11,7 @@ from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.checkpoint.layout import TRAINING_PLOT
 from puma_cli.checkpoint.provenance import Provenance
 from puma_cli.checkpoint.safetensors_header import checkpoint_headers
-from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
+from puma_cli.config.training_settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.models.usage import usage_of
 from puma_cli.report.numbers import count, duration, share
 from puma_cli.report.training_history import TrainingHistory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from puma_cli.config.lora_settings import NF4, UNQUANTIZED, LoraSettings
-from puma_cli.config.settings import DISTILLING, FRESH, NO_TEACHER, DistillSettings
+from puma_cli.config.training_settings import DISTILLING, FRESH, NO_TEACHER, DistillSettings
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.stored_teacher import is_stored
 from puma_cli.errors import ConfigError

@@ -10,7 +10,7 @@ from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.provenance import Parent
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.legal import check_settings
-from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
+from puma_cli.config.training_settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.training_data import open_training_data
 from puma_cli.distillation.asked_once import ask_teacher
 from puma_cli.distillation.checks import check_training

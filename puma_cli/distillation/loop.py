@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from puma_cli.checkpoint.output_folder import explained_writes
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.distillation.gradients import average_gradients, clip_gradients

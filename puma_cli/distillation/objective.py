@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puma_cli.config.settings import DISTILLING, LossSettings
+from puma_cli.config.training_settings import DISTILLING, LossSettings
 from puma_cli.data.records import MODALITIES
 from puma_cli.errors import ConfigError
 from puma_cli.losses import (

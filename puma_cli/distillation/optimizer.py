@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torch.optim import AdamW
 
-from puma_cli.config.settings import OptimizerSettings
+from puma_cli.config.training_settings import OptimizerSettings
 from puma_cli.distillation.gradients import is_sharded
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")

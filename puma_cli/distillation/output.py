@@ -26,7 +26,7 @@ from puma_cli.checkpoint.provenance import (
     write_provenance,
 )
 from puma_cli.config.changes import flattened
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.distillation.adapters import Adapter
 from puma_cli.distillation.card import write_student_card
 from puma_cli.distillation.log import read_log

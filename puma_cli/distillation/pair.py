@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puma_cli.config.settings import LoraSettings, TrainSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import TrainSettings
 from puma_cli.distillation.adapters import (
     Adapter,
     adapter_alone,

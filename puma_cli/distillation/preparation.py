@@ -8,7 +8,7 @@ from pathlib import Path
 
 from puma_cli.checkpoint.provenance import read_provenance
 from puma_cli.checkpoint.source import resolve
-from puma_cli.config.settings import FRESH, NO_TEACHER, DistillSettings
+from puma_cli.config.training_settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mixture import mixture_of

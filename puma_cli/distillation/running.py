@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from puma_cli.config.lora_settings import NF4, UNQUANTIZED
-from puma_cli.config.settings import AUTO, DistillSettings, TrainSettings
+from puma_cli.config.training_settings import AUTO, DistillSettings, TrainSettings
 from puma_cli.distillation.checks import is_mixed
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.trackers import accelerator_options

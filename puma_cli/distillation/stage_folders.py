@@ -14,8 +14,8 @@ from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.checkpoint.output_folder import explained_writes, write_json
 from puma_cli.checkpoint.provenance import read_provenance, to_plain
 from puma_cli.config.changes import flattened
-from puma_cli.config.settings import DistillSettings
 from puma_cli.config.stages import TrainingStage, fold
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.distillation.output import FREE_SETTINGS, TrainingFolder
 from puma_cli.distillation.state import Progress
 from puma_cli.errors import ConfigError, OutputError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.legal import check_settings
-from puma_cli.config.settings import FRESH, DistillSettings
 from puma_cli.config.stages import TrainingStage, check_stages
+from puma_cli.config.training_settings import FRESH, DistillSettings
 from puma_cli.data.training_data import open_training_data
 from puma_cli.distillation.checks import check_training, check_widths
 from puma_cli.distillation.distill import DistillResult, result_of, train

@@ -21,7 +21,7 @@ from zlib import crc32
 import torch
 from torch import Tensor
 
-from puma_cli.config.settings import BatchSettings
+from puma_cli.config.training_settings import BatchSettings
 from puma_cli.data.examples import ContrastiveBatch
 from puma_cli.distillation.chunks import plan_chunks
 from puma_cli.distillation.kept_chunks import VISION_BYTES, Kept

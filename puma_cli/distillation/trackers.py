@@ -11,7 +11,7 @@ from typing import Any
 from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.checkpoint.provenance import to_plain
 from puma_cli.config.changes import flattened
-from puma_cli.config.settings import AUTO, NO_TRACKERS, DistillSettings
+from puma_cli.config.training_settings import AUTO, NO_TRACKERS, DistillSettings
 from puma_cli.errors import ConfigError
 
 PROJECT = "puma"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.distillation.log import TrainingLog, read_log
 from puma_cli.evaluation.encode import Together

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from puma_cli.config.settings import FreshSettings
+from puma_cli.config.training_settings import FreshSettings
 from puma_cli.errors import ConfigError
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import PLAIN_TEMPLATE, EmbedderSettings

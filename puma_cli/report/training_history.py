@@ -13,7 +13,7 @@ from typing import Any
 from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.checkpoint.provenance import Provenance, read_provenance
 from puma_cli.config.changes import Change, changes, defaults, flattened
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.distillation.log import Row, read_log
 from puma_cli.distillation.validation import STUDENT, TEACHER
 from puma_cli.errors import DataError

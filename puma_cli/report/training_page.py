@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from puma_cli.checkpoint.layout import TRAINING_PAGE, TRAINING_PLOT
 from puma_cli.checkpoint.output_folder import write_text
-from puma_cli.config.settings import NO_TEACHER
+from puma_cli.config.training_settings import NO_TEACHER
 from puma_cli.report.drawing import save_png, to_svg
 from puma_cli.report.numbers import duration, share
 from puma_cli.report.page import Drawing, card, figure, heading, page, paragraph

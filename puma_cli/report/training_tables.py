@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from puma_cli.checkpoint.inspection import say_layers
 from puma_cli.config.changes import Change
-from puma_cli.config.settings import FRESH, NO_TEACHER
+from puma_cli.config.training_settings import FRESH, NO_TEACHER
 from puma_cli.distillation.validation import STUDENT, TEACHER
 from puma_cli.report.numbers import share, three_digits
 from puma_cli.report.page import table

@@ -7,18 +7,25 @@ from typing import Any
 import pytest
 
 from puma_cli.cli.app import run
-from puma_cli.config import settings as all_settings
+from puma_cli.config.settings import (
+    AnalyzeSettings,
+    DemoSettings,
+    EvaluateSettings,
+    MineSettings,
+    PruneSettings,
+)
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.version import __version__
 
 Printed = pytest.CaptureFixture[str]
 
 COMMANDS = {
-    "analyze": all_settings.AnalyzeSettings,
-    "prune": all_settings.PruneSettings,
-    "mine": all_settings.MineSettings,
-    "distill": all_settings.DistillSettings,
-    "eval": all_settings.EvaluateSettings,
-    "demo": all_settings.DemoSettings,
+    "analyze": AnalyzeSettings,
+    "prune": PruneSettings,
+    "mine": MineSettings,
+    "distill": DistillSettings,
+    "eval": EvaluateSettings,
+    "demo": DemoSettings,
 }
 
 

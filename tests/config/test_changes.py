@@ -10,7 +10,8 @@ import pytest
 from puma_cli.checkpoint.provenance import to_plain
 from puma_cli.config.changes import Change, changes, defaults, flattened, say_value
 from puma_cli.config.loading import load_settings, paths_of
-from puma_cli.config.settings import DistillSettings, LoraSettings, LossSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings
 
 PLAIN = DistillSettings("pruned", Path("scenes"), Path("student"))
 

@@ -7,13 +7,8 @@ import yaml
 
 from puma_cli.checkpoint.provenance import to_plain
 from puma_cli.config.loading import load_settings, paths_of
-from puma_cli.config.settings import (
-    AnalyzeSettings,
-    DistillSettings,
-    EvaluateSettings,
-    MineSettings,
-    PruneSettings,
-)
+from puma_cli.config.settings import AnalyzeSettings, EvaluateSettings, MineSettings, PruneSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.errors import ConfigError
 
 NEEDED = {"student": "pruned", "data": Path("d"), "output_dir": Path("o")}

@@ -6,14 +6,9 @@ import pytest
 
 from puma_cli.config.loading import load_settings, paths_of
 from puma_cli.config.recipe import Recipe, find_recipe, list_recipes
-from puma_cli.config.settings import (
-    AnalyzeSettings,
-    DistillSettings,
-    EvaluateSettings,
-    MineSettings,
-    PruneSettings,
-)
+from puma_cli.config.settings import AnalyzeSettings, EvaluateSettings, MineSettings, PruneSettings
 from puma_cli.config.stages import load_stages
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.errors import ConfigError
 
 SETTINGS: dict[str, type] = {

@@ -8,8 +8,8 @@ import yaml
 
 from puma_cli.checkpoint.provenance import to_plain
 from puma_cli.config.loading import load_settings
-from puma_cli.config.settings import DistillSettings
 from puma_cli.config.stages import TrainingStage, check_stages, fold, load_stages
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.errors import ConfigError
 
 NEEDED = {"student": "pruned", "data": Path("d"), "output_dir": Path("o")}

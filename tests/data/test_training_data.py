@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from puma_cli.config.pairs_settings import PairsSettings
-from puma_cli.config.settings import BatchSettings, DistillSettings
+from puma_cli.config.training_settings import BatchSettings, DistillSettings
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.training_data import open_training_data

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from puma_cli.config.settings import (
+from puma_cli.config.settings import PruneSettings
+from puma_cli.config.training_settings import (
     BatchSettings,
     DistillSettings,
     FreshSettings,
     LossSettings,
     OptimizerSettings,
-    PruneSettings,
     TrainSettings,
 )
 from puma_cli.distillation.live_page import LivePage

@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch import Tensor
 
-from puma_cli.config.settings import BatchSettings, LoraSettings, LossSettings, TrainSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import BatchSettings, LossSettings, TrainSettings
 from puma_cli.data.examples import ContrastiveBatch, Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.gradients import average_gradients, clip_gradients, whole_tensor

@@ -12,7 +12,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from puma_cli.config.settings import DistillSettings, LoraSettings, LossSettings, TrainSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings, TrainSettings
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.running import base_dtype, teacher_dtype

@@ -16,10 +16,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from puma_cli.config.settings import (
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import (
     DistillSettings,
     FreshSettings,
-    LoraSettings,
     LossSettings,
     OptimizerSettings,
     TrainSettings,

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from puma_cli.config.settings import DistillSettings, LoraSettings, LossSettings, TrainSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings, TrainSettings
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.embed_token import EmbedTokenRow
 from puma_cli.distillation.pair import TABLE, Pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from puma_cli.config.settings import LossSettings, OptimizerSettings
+from puma_cli.config.training_settings import LossSettings, OptimizerSettings
 from puma_cli.distillation.hints import hint_depths
 from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.optimizer import build_optimizer

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from puma_cli.config.settings import OptimizerSettings
+from puma_cli.config.training_settings import OptimizerSettings
 from puma_cli.distillation.optimizer import build_optimizer, learning_rate, set_learning_rate
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from puma_cli.config.settings import LoraSettings, TrainSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import TrainSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.objective import Embeddings
 from puma_cli.distillation.pair import Pair

@@ -16,12 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from puma_cli.config.loading import load_settings
-from puma_cli.config.settings import (
-    DistillSettings,
-    LoraSettings,
-    LossSettings,
-    TrainSettings,
-)
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings, TrainSettings
 from puma_cli.distillation.checks import check_training
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.pair import TABLE, Pair

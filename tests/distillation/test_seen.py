@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from puma_cli.checkpoint.fingerprint import full_hash, identify
-from puma_cli.config.settings import DistillSettings, LoraSettings, LossSettings, TrainSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings, TrainSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation import asked_once, live_page
 from puma_cli.distillation.distill import distill

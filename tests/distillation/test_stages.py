@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 
 from puma_cli.checkpoint.inspection import inspect_folder
 from puma_cli.checkpoint.provenance import read_provenance
-from puma_cli.config.settings import DistillSettings, LoraSettings
+from puma_cli.config.lora_settings import LoraSettings
 from puma_cli.config.stages import TrainingStage, load_stages
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.distillation import stages as staged
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.pair import Pair

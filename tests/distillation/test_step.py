@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 import puma_cli.distillation.step
-from puma_cli.config.settings import BatchSettings, LoraSettings, LossSettings, TrainSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import BatchSettings, LossSettings, TrainSettings
 from puma_cli.data.examples import ContrastiveBatch, Examples
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.objective import Embeddings, Objective

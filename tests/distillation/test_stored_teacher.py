@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from puma_cli.config.settings import DistillSettings, LossSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.forecast.forecast import forecast_training

@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from puma_cli.config.settings import DistillSettings, LoraSettings, LossSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.mbeir import MbeirFolder

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from puma_cli.config.legal import check_settings
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.distillation import trackers
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.log import read_log

@@ -15,11 +15,11 @@ from puma_cli.checkpoint import kinds
 from puma_cli.checkpoint.fingerprint import fingerprint, full_hash
 from puma_cli.checkpoint.inspection import inspect_folder
 from puma_cli.checkpoint.provenance import read_provenance
-from puma_cli.config.settings import (
+from puma_cli.config.settings import MineSettings
+from puma_cli.config.training_settings import (
     BatchSettings,
     DistillSettings,
     LossSettings,
-    MineSettings,
     TrainSettings,
 )
 from puma_cli.data.mbeir import MbeirFolder

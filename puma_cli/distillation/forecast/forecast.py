@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from puma_cli.config.legal import check_settings
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.training_data import open_training_data
 from puma_cli.distillation.checks import check_training
 from puma_cli.distillation.forecast.cache import CachePlan, plan_cache

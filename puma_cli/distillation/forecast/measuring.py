@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.data.training_data import TrainingData
 from puma_cli.distillation.forecast.cache import CachePlan

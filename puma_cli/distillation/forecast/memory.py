@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 from puma_cli.config.lora_settings import NF4
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.records import MODALITIES
 from puma_cli.distillation.forecast.activations import (
     FULL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from puma_cli.config.settings import DistillSettings
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.training_data import TrainingData
 from puma_cli.distillation.forecast.memory import opened_bytes, plan_memory
 from puma_cli.distillation.forecast.remedies import Remedy, find_remedies

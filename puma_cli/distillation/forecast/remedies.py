@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from puma_cli.config.settings import FRESH, DistillSettings
+from puma_cli.config.training_settings import FRESH, DistillSettings
 from puma_cli.distillation.forecast.memory import (
     MemoryPlan,
     largest_pass,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from puma_cli.checkpoint.decoder_keys import EMBEDDINGS, LAYERS, VISION
 from puma_cli.checkpoint.source import resolve
-from puma_cli.config.settings import BatchSettings, DistillSettings
+from puma_cli.config.training_settings import BatchSettings, DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.training_data import TrainingData

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from puma_cli.cli.app import run
-from puma_cli.config.settings import (
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import (
     DistillSettings,
     FreshSettings,
-    LoraSettings,
     LossSettings,
     TrainSettings,
 )

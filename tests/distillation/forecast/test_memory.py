@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from puma_cli.config.settings import (
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import (
     BatchSettings,
     DistillSettings,
-    LoraSettings,
     LossSettings,
     TrainSettings,
 )

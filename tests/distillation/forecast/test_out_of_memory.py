@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from puma_cli.cli.app import run
 from puma_cli.config.changes import flattened
-from puma_cli.config.settings import DistillSettings, LoraSettings, LossSettings
+from puma_cli.config.lora_settings import LoraSettings
+from puma_cli.config.training_settings import DistillSettings, LossSettings
 from puma_cli.data.training_data import open_training_data
 from puma_cli.distillation import preparation
 from puma_cli.distillation.distill import distill
