@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from puma_cli.config import legal, settings
+from puma_cli.config import legal, settings, training_settings
 from puma_cli.config.legal import check_settings
 from puma_cli.errors import ConfigError
 
 CLASSES = {
     name: value
-    for name, value in vars(settings).items()
+    for name, value in (vars(settings) | vars(training_settings)).items()
     if is_dataclass(value) and isinstance(value, type)
 }
 
