@@ -421,6 +421,18 @@ def test_what_would_end_a_later_stage_is_found_before_the_first(
     assert not stages[0].settings.output_dir.exists()
 
 
+def test_a_head_is_faded_by_one_stage_and_only_where_there_is_one(stages: Stages) -> None:
+    def fading(stage: TrainingStage) -> TrainingStage:
+        train = replace(stage.settings.train, fade_head=True)
+        return TrainingStage(stage.name, replace(stage.settings, train=train))
+
+    with pytest.raises(ConfigError, match=r"Stage polish: .* and stage text has it set too"):
+        distill_stages([fading(each) for each in stages])
+    with pytest.raises(ConfigError, match=r"Stage polish: .* the student has no head"):
+        distill_stages([stages[0], fading(stages[1])])
+    assert not stages[0].settings.output_dir.exists()
+
+
 def test_inputs_are_never_replaced(stages: Stages, pruned: Path, tmp_path: Path) -> None:
     output = stages[0].settings.output_dir
     shutil.copytree(pruned, output)
