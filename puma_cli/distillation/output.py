@@ -114,6 +114,7 @@ class TrainingFolder:
                 return None
             done = self.done()
             if done is not None:
+                self._compare(flattened(done.settings), settings)
                 return Progress(**done.results["progress"])
             raise OutputError(
                 f"{self.root} holds no training to resume.",

@@ -224,9 +224,10 @@ def test_no_change_is_proposed_that_would_be_refused(
     left_out: str,
 ) -> None:
     monkeypatch.setattr(remedies_module, "MOST", 99)
-    # The tiny model is smaller than adapters of the usual rank.
+    # The tiny model's moments are less than what adapters of the usual rank keep of a batch.
     monkeypatch.setattr(remedies_module, "RANK", 1)
-    plain = replace(settings, teacher="none", loss=LossSettings())
+    batch = replace(settings.batch, chunk_tokens=1)
+    plain = replace(settings, teacher="none", loss=LossSettings(), batch=batch)
     asked = replace(plain, train=replace(plain.train, **train), lora=replace(plain.lora, **lora))
     base = replace(plain, lora=LoraSettings(rank=4)) if lora else plain
     found = replace(look(plain, tmp_path), processes=64)
