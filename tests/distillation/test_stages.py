@@ -361,8 +361,9 @@ def test_a_taken_folder_is_refused_and_replaced_when_asked(
     shutil.rmtree(folder)
     with pytest.raises(Stopped):
         distill_stages(stages, Listener(0, 2, send(signal.SIGINT)))
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(OutputError, match="not at its end") as caught:
         distill_stages(stages)
+    assert "--resume" in str(caught.value.hint)
     assert distill_stages(with_changes(stages, overwrite=True)).finished
     same(whole[0], folder)
     assert [path.name for path in folder.parent.glob(".*")] == []
