@@ -14,7 +14,7 @@ from puma_cli.cli import options
 from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome
 from puma_cli.cli.session import Session, session
-from puma_cli.cli.stages import run_stages
+from puma_cli.cli.stages import run_stages, share_stages
 from puma_cli.report.numbers import duration
 
 if TYPE_CHECKING:
@@ -144,17 +144,18 @@ def distill(
     """
     with session(ctx, shared=True) as run:
         stages = _stages(run)
-        if stages and any(stage.settings.dry_run for stage in stages):
-            run.finish(_dry_stages(stages, run.reporter))
-            return
         if stages:
+            share_stages(run, stages, num_processes)
+            if stages[0].settings.dry_run:
+                run.finish(_dry_stages(stages, run.reporter))
+                return
             scored = puma(
                 "eval",
                 stages[0].settings.output_dir,
                 "--data",
                 _scored_on(stages[-1].settings.data),
             )
-            run_stages(run, stages, num_processes, scored)
+            run_stages(run, stages, scored)
             return
         settings = run.settings(puma_cli.DistillSettings, nested=_NESTED, complete=_defaults)
         if num_processes is not None and num_processes > 1:
@@ -184,20 +185,30 @@ def _defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**folder, **_paper_loss(given)}
 
 
-def _dry_outcome(settings: DistillSettings, reporter: Reporter) -> Outcome:
+def _dry_outcome(settings: DistillSettings, reporter: Reporter, trained: bool = False) -> Outcome:
     from puma_cli.cli.training_forecast import forecast_outcome
     from puma_cli.distillation.forecast.forecast import forecast_training
 
-    return forecast_outcome(forecast_training(settings, reporter), settings)
+    found = forecast_training(settings, reporter, trained=trained)
+    return forecast_outcome(found, settings)
 
 
 def _dry_stages(stages: Sequence[TrainingStage], reporter: Reporter) -> Outcome:
     """Forecast each stage as if it began from the student that was given."""
-    found = {stage.name: _dry_outcome(stage.settings, reporter) for stage in stages}
+    from puma_cli.config.stages import check_stages
+
+    check_stages(stages)
+    found = {
+        stage.name: _dry_outcome(stage.settings, reporter, trained=number > 0)
+        for number, stage in enumerate(stages)
+    }
+    titles = {name: f"Stage {name}" for name in found}
+    for stage in stages[1:]:
+        titles[stage.name] += f", as if it began from {stage.settings.student}"
     return Outcome(
         value="\n".join(each.value for each in found.values()),
         payload={"stages": {name: each.payload for name, each in found.items()}},
-        body=tuple(part for name, each in found.items() for part in (f"Stage {name}", *each.body)),
+        body=tuple(part for name, each in found.items() for part in (titles[name], *each.body)),
     )
 
 

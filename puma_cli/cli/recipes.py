@@ -122,6 +122,11 @@ def copy(
                 f"The file `{path}` is already there.",
                 hint="Choose another name, or replace it with --overwrite.",
             )
+        if not path.parent.is_dir():
+            raise OutputError(
+                f"The folder `{path.parent}` does not exist.",
+                hint="Make it first, or choose another place.",
+            )
         write_text(path, recipe.text)
         run.finish(
             Outcome(

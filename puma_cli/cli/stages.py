@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from puma_cli.distillation.stages import StagesResult
 
 
-def run_stages(
-    run: Session, stages: Sequence[TrainingStage], num_processes: int | None, next_command: str
-) -> None:
-    """Train stage after stage, and tell what they came to.
+def share_stages(run: Session, stages: Sequence[TrainingStage], num_processes: int | None) -> None:
+    """Print the settings of all stages or start several processes, if that is asked for.
 
-    Args:
-        next_command: what to type when all are finished.
+    Raises:
+        typer.Exit: there is no more to do here.
     """
     from puma_cli.checkpoint.provenance import to_plain
     from puma_cli.config.stages import fold
@@ -35,6 +33,14 @@ def run_stages(
     run.print_config(recipe)
     if num_processes is not None and num_processes > 1:
         raise typer.Exit(run.share(recipe, num_processes))
+
+
+def run_stages(run: Session, stages: Sequence[TrainingStage], next_command: str) -> None:
+    """Train stage after stage, and tell what they came to.
+
+    Args:
+        next_command: what to type when all are finished.
+    """
     folder = stages[0].settings.output_dir
     try:
         result = puma_cli.distill_stages(stages, run.reporter)

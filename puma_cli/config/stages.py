@@ -31,6 +31,7 @@ WHOLE = (
     "device",
     "dtype",
     "stop_after",
+    "dry_run",
     "resume",
     "overwrite",
     "full_hash",
@@ -108,7 +109,8 @@ def check_stages(stages: Sequence[TrainingStage]) -> None:
     """Refuse stages that are no run together.
 
     Raises:
-        ConfigError: there are none, two share a name, or they differ in what the whole run has.
+        ConfigError: there are none, two share a name, they differ in what the whole run has, or a
+            stage would fade a head that one before it has faded.
     """
     if not stages:
         raise ConfigError("There are no stages.", hint="Give at least one.")
@@ -122,6 +124,13 @@ def check_stages(stages: Sequence[TrainingStage]) -> None:
                     f"Stage {stage.name}: {field} is {value!r}, and {other!r} in {first.name}.",
                     hint="Give all stages of a run the same.",
                 )
+    fading = [stage.name for stage in stages if stage.settings.train.fade_head]
+    if len(fading) > 1:
+        raise ConfigError(
+            f"Stage {fading[1]}: train.fade_head is set, and stage {fading[0]} has it set too.",
+            cause="What it starts from then has no head left to fade.",
+            hint=f"Leave it to one: --set {STAGES}.{fading[1]}.train.fade_head=false.",
+        )
 
 
 def fold(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

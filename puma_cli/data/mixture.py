@@ -26,7 +26,7 @@ class Mixture:
         balance: the exponent [0, 1].
 
     Raises:
-        ConfigError: a weight cannot be read, or matches no task.
+        ConfigError: a weight cannot be read, or decides about no task.
     """
 
     def __init__(
@@ -34,8 +34,17 @@ class Mixture:
     ) -> None:
         sizes = Counter(tasks)
         globs = [_read(weight) for weight in weights]
+        left = set(sizes)
         for glob, _ in globs:
-            if not any(is_asked_for(task, glob) for task in sizes):
+            matched = {task for task in sizes if is_asked_for(task, glob)}
+            if matched and not matched & left:
+                raise ConfigError(
+                    f"batch.weights names {glob!r}, which has no effect.",
+                    cause="The first that matches a task counts: those before it match all of its.",
+                    hint="Name tasks before the data sets that they belong to.",
+                )
+            left -= matched
+            if not matched:
                 raise ConfigError(
                     f"batch.weights names {glob!r}, which matches no task of the data.",
                     hint=f"The tasks are: {', '.join(sorted(task.name for task in sizes))}.",

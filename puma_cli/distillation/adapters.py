@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,10 @@ def add_adapters(embedder: Embedder, lora: LoraSettings) -> Any:
         lora_dropout=lora.dropout,
         target_modules=f"{_WITHIN}(?:{targets})",
     )
-    return get_peft_model(embedder.model, config)
+    with warnings.catch_warnings():
+        # It asks transformers by a name that transformers gives up: nothing a user can change.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(embedder.model, config)
 
 
 def chosen_targets(embedder: Embedder, asked: Sequence[str]) -> list[str]:

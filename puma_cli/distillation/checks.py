@@ -160,16 +160,26 @@ def check_fading(student: Embedder) -> None:
     Raises:
         ConfigError: says what the student has.
     """
-    if student.head is None:
-        raise ConfigError(
-            "train.fade_head is set, but the student has no head.",
-            hint="puma prune --bridge --data DATA makes a cut that has one.",
-        )
+    check_head(student.head)
+    assert student.head is not None
     if student.head.outputs != student.width:
         raise ConfigError(
             f"The student's head makes {student.head.outputs} numbers of {student.width}.",
             cause="Led to the identity, it would change the length of the embeddings.",
             hint="Leave train.fade_head out.",
+        )
+
+
+def check_head(head: object | None) -> None:
+    """Refuse to fade a head where there is none.
+
+    Raises:
+        ConfigError: says where heads come from.
+    """
+    if head is None:
+        raise ConfigError(
+            "train.fade_head is set, but the student has no head.",
+            hint="puma prune --bridge --data DATA makes a cut that has one.",
         )
 
 

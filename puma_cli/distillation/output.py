@@ -114,6 +114,7 @@ class TrainingFolder:
                 return None
             done = self.done()
             if done is not None:
+                self._compare(flattened(done.settings), settings)
                 return Progress(**done.results["progress"])
             raise OutputError(
                 f"{self.root} holds no training to resume.",
@@ -141,6 +142,15 @@ class TrainingFolder:
         Raises:
             OutputError: the folder is taken, or holds one of the inputs.
         """
+        if not overwrite and any(
+            (self.root / name).is_file()
+            for name in (layout.LAYOUT.training_settings, layout.LAYOUT.training_stages)
+        ):
+            raise OutputError(
+                f"{self.root} holds a training that is not at its end.",
+                hint="Go on with it by --resume, choose another --output-dir, or start anew with "
+                "--overwrite.",
+            )
         check_free(self.root, overwrite, inputs)
         with explained_writes(self.root):
             if self._place.exists():

@@ -48,7 +48,7 @@ def ready_projection(
         DataError: there are too few inputs.
     """
     if not processes.first(path.is_file):
-        weight, bias = _fit(pair, inputs[:ROWS], cache, processes, reporter)
+        weight, bias = _fit(projection, pair, inputs[:ROWS], cache, processes, reporter)
         state = {"weight": weight.T.float().contiguous().cpu(), "bias": bias.float().cpu()}
 
         def write() -> None:
@@ -63,6 +63,7 @@ def ready_projection(
 
 @torch.no_grad()
 def _fit(
+    projection: nn.Linear,
     pair: Pair,
     inputs: Sequence[Input],
     cache: TeacherCache | StoredTeacher | None,
@@ -75,7 +76,9 @@ def _fit(
             hint="Set loss.projection=none and compare scores: loss.similarity, loss.gram.",
         )
     embedder = pair.embedder
-    kinds: tuple[Moments, Moments] | None = None
+    # Of few inputs a process may have none, and brings sums of zero.
+    sizes, device = (projection.in_features, projection.out_features), embedder.device
+    kinds = Moments(*sizes, device), Moments(*sizes, device)
     with evaluation_mode(embedder.model):
         for places, batch in embedder.batches(inputs, BATCH, reporter, "project", processes):
             ours, theirs = pair.embed(batch, pair.see(batch), with_teacher=cache is None)
@@ -84,13 +87,9 @@ def _fit(
                 theirs = cache.vectors([inputs[place] for place in places])
             assert theirs is not None
             theirs = theirs[:, : theirs.shape[1] - pair.inner].to(ours.device)
-            if kinds is None:
-                sizes = ours.shape[1], theirs.shape[1]
-                kinds = Moments(*sizes, ours.device), Moments(*sizes, ours.device)
             held = torch.tensor([place % HELD_OUT == 0 for place in places], device=ours.device)
             for moments, chosen in zip(kinds, (~held, held), strict=True):
                 moments.add(ours[chosen], theirs[chosen])
-    assert kinds is not None
     fitted, judged = kinds
     for moments in kinds:
         moments.share(processes)

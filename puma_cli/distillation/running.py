@@ -101,7 +101,10 @@ def start(settings: DistillSettings, device: torch.device, trackers: list[str]) 
 def speed_up(pair: Pair, train: TrainSettings) -> None:
     """Set up what trades memory for time, and a slow start for fast steps."""
     if train.checkpoint_activations:
-        pair.embedder.model.gradient_checkpointing_enable({"use_reentrant": False})
+        model = pair.embedder.model
+        # Newer versions of transformers warn of the second name.
+        new = getattr(model, "activation_checkpointing_enable", None)
+        (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
     if train.compile:
         for layer in pair.embedder.decoder.layers:
             # Batches differ in length: one program for all of them.

@@ -13,7 +13,7 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.stages import TrainingStage, check_stages
 from puma_cli.config.training_settings import FRESH, DistillSettings
 from puma_cli.data.training_data import open_training_data
-from puma_cli.distillation.checks import check_training, check_widths
+from puma_cli.distillation.checks import check_head, check_training, check_widths
 from puma_cli.distillation.distill import DistillResult, result_of, train
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.stage_folders import StagedFolder
@@ -115,6 +115,10 @@ def _look_ahead(stages: Sequence[TrainingStage]) -> None:
         settings = stage.settings
         with _named(stage.name):
             open_training_data(settings, SILENT)
+            if settings.train.fade_head:
+                # No earlier stage fades the head: what there is to fade, the first student has.
+                fresh = settings.student == FRESH
+                check_head(None if fresh else settings_for(resolve(settings.student)).head)
             if not settings.loss.needs_teacher:
                 continue
             teacher = teacher_width(settings.teacher)

@@ -29,8 +29,13 @@ class Name(NamedTuple):
 
 
 def is_stored(teacher: str) -> bool:
-    """Tell whether a teacher is a folder of embeddings rather than a model."""
-    return all((Path(teacher) / f"{table}.npy").is_file() for table in (QUERIES, CANDIDATES))
+    """Tell whether a teacher is a folder of embeddings rather than a model.
+
+    One that lacks a table is one too, so that the error names the table.
+    """
+    folder = Path(teacher)
+    tables = any((folder / f"{table}.npy").is_file() for table in (QUERIES, CANDIDATES))
+    return tables and not (folder / "config.json").is_file()
 
 
 def teacher_width(teacher: str) -> int:

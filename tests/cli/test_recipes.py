@@ -61,6 +61,11 @@ def test_copy_makes_a_file_to_change(
     assert Path("paper.yaml").read_text(encoding="utf-8") == find_recipe("paper").text
 
 
+def test_a_copy_s_missing_folder_is_named(tmp_path: Path, capsys: Printed) -> None:
+    assert run(["recipes", "copy", "paper", str(tmp_path / "nowhere" / "mine.yaml")]) == 1
+    assert f"The folder `{tmp_path / 'nowhere'}` does not exist." in capsys.readouterr().err
+
+
 def test_an_unknown_name_gets_a_suggestion(capsys: Printed) -> None:
     assert run(["recipes", "show", "dmo"]) == 2
     assert "Did you mean demo?" in capsys.readouterr().err

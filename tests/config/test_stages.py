@@ -75,6 +75,12 @@ def test_an_input_that_reaches_no_stage_is_refused(tmp_path: Path) -> None:
         loaded(tmp_path, TWO, "data=x", "stages.first.data=a", "stages.second.data=b")
 
 
+def test_a_dry_run_is_of_all_stages(tmp_path: Path) -> None:
+    assert all(each.dry_run for each in loaded(tmp_path, TWO, dry_run=True).values())
+    with pytest.raises(ConfigError, match=r"Stage second: dry_run .* not for one stage alone"):
+        loaded(tmp_path, TWO, "stages.second.dry_run=true")
+
+
 def test_a_recipe_without_stages_has_none(tmp_path: Path) -> None:
     assert loaded(tmp_path, "seed: 1\n") == {}
     assert load_stages(flags=NEEDED) == ()

@@ -103,3 +103,9 @@ def test_mixed_batches_hold_tasks_as_weighted_in_any_epoch_drawn_alone() -> None
 def test_a_weight_that_means_nothing_is_refused(weight: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         Mixture(TASKS, (weight,))
+
+
+def test_a_weight_behind_those_that_match_all_of_its_tasks_is_refused() -> None:
+    assert Mixture(TASKS, ("a_task0=2", "a=3", "*=4")).draws(C) > 10
+    with pytest.raises(ConfigError, match="'a_task0', which has no effect"):
+        Mixture(TASKS, ("a=2", "a_task0=3"))

@@ -106,6 +106,12 @@ def test_a_kept_adapter_on_the_cut_gives_the_vectors_of_the_merged_model(
             assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_nothing_warns_of_what_no_user_can_change(settings: DistillSettings) -> None:
+    train = replace(settings.train, steps=1, checkpoint_activations=True, validation_limit=0)
+    assert distill(replace(settings, train=train, lora=LoraSettings(rank=2))).finished
+
+
 def test_over_weights_in_bfloat16_the_output_keeps_the_digits_of_the_student(
     settings: DistillSettings, pruned: Path
 ) -> None:

@@ -195,6 +195,10 @@ def test_a_finished_training_is_a_checkpoint_with_a_history(
     # A resume of what is finished does nothing and says what it came to.
     again = distill(replace(settings, resume=True))
     assert again.finished and again.best_step == result.best_step
+    # What it did not do is not said to be done.
+    other = replace(settings, resume=True, seed=settings.seed + 1)
+    with pytest.raises(ConfigError, match="was started with seed"):
+        distill(other)
 
 
 def test_training_changes_only_what_it_may(settings: DistillSettings, pruned: Path) -> None:

@@ -133,3 +133,19 @@ def children(parent: int) -> list[int]:
     """Return the processes that a process has started, in their order."""
     found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     return sorted(int(child) for child in found)
+
+
+def test_a_projection_is_fitted_where_a_process_has_no_inputs(
+    folders: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    # Two steps show fewer inputs than one batch of the fit, which one of the two processes reads.
+    more = (
+        "--steps", "2", "--set", "loss.projection=ridge", "--set", "loss.cosine=1",
+        "--set", "train.validation_limit=0", "--set", "lora.dropout=0",
+    )  # fmt: skip
+    for name, count in (("one", "1"), ("two", "2")):
+        process = start(tmp_path / name, *folders, *more, "--num-processes", count)
+        code, said = finish(process)
+        assert code == 0, said
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(one[key], two[key], atol=1e-4) for key in one)

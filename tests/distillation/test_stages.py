@@ -362,8 +362,9 @@ def test_a_taken_folder_is_refused_and_replaced_when_asked(
     shutil.rmtree(folder)
     with pytest.raises(Stopped):
         distill_stages(stages, Listener(0, 2, send(signal.SIGINT)))
-    with pytest.raises(OutputError, match="not empty"):
+    with pytest.raises(OutputError, match="not at its end") as caught:
         distill_stages(stages)
+    assert "--resume" in str(caught.value.hint)
     assert distill_stages(with_changes(stages, overwrite=True)).finished
     same(whole[0], folder)
     assert [path.name for path in folder.parent.glob(".*")] == []
@@ -419,6 +420,18 @@ def test_what_would_end_a_later_stage_is_found_before_the_first(
     stages[-1] = TrainingStage(last.name, replace(last.settings, **change))
     with pytest.raises(error, match=says):
         distill_stages(stages)
+    assert not stages[0].settings.output_dir.exists()
+
+
+def test_a_head_is_faded_by_one_stage_and_only_where_there_is_one(stages: Stages) -> None:
+    def fading(stage: TrainingStage) -> TrainingStage:
+        train = replace(stage.settings.train, fade_head=True)
+        return TrainingStage(stage.name, replace(stage.settings, train=train))
+
+    with pytest.raises(ConfigError, match=r"Stage polish: .* and stage text has it set too"):
+        distill_stages([fading(each) for each in stages])
+    with pytest.raises(ConfigError, match=r"Stage polish: .* the student has no head"):
+        distill_stages([stages[0], fading(stages[1])])
     assert not stages[0].settings.output_dir.exists()
 
 

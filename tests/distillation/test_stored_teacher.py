@@ -140,3 +140,12 @@ def test_a_forecast_asks_no_teacher_that_is_not_there(
         "images", "steps", "validations",
     }  # fmt: skip
     assert not settings.output_dir.exists()
+
+
+def test_a_missing_table_is_named(settings: DistillSettings, stored: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "queries.npy").write_bytes((stored / "queries.npy").read_bytes())
+    with pytest.raises(DataError, match=r"candidates\.npy cannot be read"):
+        distill(replace(settings, teacher=str(folder)))
+    assert not settings.output_dir.exists()

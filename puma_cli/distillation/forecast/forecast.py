@@ -106,7 +106,10 @@ def _let_go() -> None:
 
 
 def forecast_training(
-    settings: DistillSettings, reporter: Reporter = SILENT, steps: int = MEASURED_STEPS
+    settings: DistillSettings,
+    reporter: Reporter = SILENT,
+    steps: int = MEASURED_STEPS,
+    trained: bool = False,
 ) -> Forecast:
     """Return what `distill` with these settings would take; nothing stays on the disk.
 
@@ -115,6 +118,8 @@ def forecast_training(
 
     Args:
         steps: to time after one of warm-up, or 0 to take none.
+        trained: the student will have been trained before, so that no layer of it is the teacher's
+            any more: the estimate counts one copy for each, though the measured steps share one.
 
     Raises:
         ConfigError: settings contradict one another.
@@ -135,6 +140,8 @@ def forecast_training(
         apart = rehearsal(settings, output.root, complete=False)
         processes.first(lambda: output.open(apart))
         found = survey(apart, data, output, processes)
+        if trained:
+            found = replace(found, kept=None)
         order, examples, _ = plan_steps(settings, data)
         cache = plan_cache(settings, found, order, examples)
         measured: Measured | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 from pathlib import Path
 
 import torch
@@ -21,6 +23,8 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        if device.type != "cuda":
+            _return_freed()
         self._before = 0 if device.type == "cuda" else resident()
         self.restart()
 
@@ -38,11 +42,24 @@ class PeakMemory:
             return
 
     def read(self) -> int | None:
-        """Return the most bytes held at once since the last `restart`, if the system says."""
+        """Return the most bytes held at once since the last `restart`, if the system says.
+
+        A process that fits in what it held before has grown by nothing: that says nothing either.
+        """
         if self._device.type == "cuda":
             return peak_memory(self._device)
         peak = _status("VmHWM") or peak_memory(self._device)
-        return None if peak is None else max(0, peak - self._before)
+        return None if peak is None or peak <= self._before else peak - self._before
+
+
+def _return_freed() -> None:
+    """Let the system have what was freed, where it can: what takes its place counts as growth."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        # Only the C library of most Linux systems has it.
+        return
 
 
 def resident() -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from puma_cli.config.training_settings import FRESH, DistillSettings
+from puma_cli.distillation.checks import check_training
 from puma_cli.distillation.forecast.memory import (
     MemoryPlan,
     largest_pass,
@@ -14,6 +15,7 @@ from puma_cli.distillation.forecast.memory import (
     shares_weights,
 )
 from puma_cli.distillation.forecast.survey import Survey
+from puma_cli.errors import ConfigError
 from puma_cli.report.numbers import size_on_disk
 
 # Rank of adapters that are proposed where all weights train.
@@ -160,6 +162,9 @@ def _remedy(
     before: MemoryPlan,
     resumable: bool = True,
 ) -> Remedy:
+    if not _go_together(settings):
+        # It would be refused: nothing is saved by it.
+        return Remedy(change, effect, 0, resumable)
     after = plan_memory(settings, found)
     words: dict[str, Any] = {
         "activations": _from_to(before.activations, after.activations),
@@ -168,6 +173,15 @@ def _remedy(
         "total": _from_to(before.total, after.total),
     }
     return Remedy(change, effect.format(**words), before.total - after.total, resumable)
+
+
+def _go_together(settings: DistillSettings) -> bool:
+    """Tell whether a training accepts these settings beside one another."""
+    try:
+        check_training(settings)
+    except ConfigError:
+        return False
+    return True
 
 
 def _moving(plan: MemoryPlan) -> int:

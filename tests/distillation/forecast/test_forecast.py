@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from puma_cli.cli.app import run
 from puma_cli.config.lora_settings import LoraSettings
@@ -25,7 +26,9 @@ from puma_cli.config.training_settings import (
 )
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.forecast import forecast
+from puma_cli.distillation.forecast import peak as peak_module
 from puma_cli.distillation.forecast.forecast import Forecast, forecast_training
+from puma_cli.distillation.forecast.peak import PeakMemory
 from puma_cli.distillation.step import Outcome, Step
 from puma_cli.errors import ConfigError, NumericError
 from puma_cli.progress import Reporter
@@ -235,8 +238,8 @@ def test_the_command_says_it_in_tables_and_in_numbers(
     found: list[Forecast] = []
     plain = forecast.forecast_training
 
-    def noted(*args: object) -> Forecast:
-        found.append(plain(*args))  # type: ignore[arg-type]
+    def noted(*args: Any, **named: Any) -> Forecast:
+        found.append(plain(*args, **named))
         return found[-1]
 
     monkeypatch.setattr(forecast, "forecast_training", noted)
@@ -284,3 +287,46 @@ def test_two_processes_measure_together(settings: DistillSettings, scratch: Path
     assert said["memory"]["teacher"] == alone.memory.teacher / 2
     assert said["memory"]["activations"] < alone.memory.activations
     assert not list(scratch.iterdir())
+
+
+def test_stages_are_forecast_one_by_one(
+    settings: DistillSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text("stages:\n  - name: a\n  - name: b\n", encoding="utf-8")
+    asked = [*words(settings), "--lora-rank", "4", "--config", str(recipe)]
+    assert run([*asked, "--print-config"]) == 0
+    assert [each["name"] for each in yaml.safe_load(capsys.readouterr().out)["stages"]] == [
+        "a",
+        "b",
+    ]
+    assert run(asked) == 0
+    printed = capsys.readouterr().out
+    assert "Stage b, as if it began from" in printed
+    # What adapters are added to between the stages is no longer the teacher's.
+    assert printed.count("its further layers") == 1
+
+
+def test_several_processes_forecast_stages_too(
+    settings: DistillSettings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "one.yaml"
+    recipe.write_text("stages:\n  - name: a\n", encoding="utf-8")
+    asked = [*words(settings), "--config", str(recipe), "--json", "--num-processes", "2"]
+    assert run(asked) == 0
+    assert json.loads(capfd.readouterr().out)["stages"]["a"]["processes"] == 2
+
+
+def test_what_was_freed_before_counts_as_growth() -> None:
+    """As many small blocks as fill 64 MB stay with the allocator, unless it is told to let go."""
+    blocks = [torch.ones(4096) for _ in range(4096)]
+    del blocks
+    peak = PeakMemory(torch.device("cpu"))
+    again = [torch.ones(4096) for _ in range(4096)]
+    grown = peak.read()
+    assert len(again) == 4096 and grown is not None and grown > 32 * 2**20
+
+
+def test_no_growth_is_no_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peak_module, "resident", lambda: 2**60)
+    assert PeakMemory(torch.device("cpu")).read() is None

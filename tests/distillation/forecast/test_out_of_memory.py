@@ -19,6 +19,7 @@ from puma_cli.config.training_settings import DistillSettings, LossSettings
 from puma_cli.data.training_data import open_training_data
 from puma_cli.distillation import preparation
 from puma_cli.distillation.distill import distill
+from puma_cli.distillation.forecast import remedies as remedies_module
 from puma_cli.distillation.forecast.memory import largest_pass, plan_memory
 from puma_cli.distillation.forecast.remedies import find_remedies
 from puma_cli.distillation.forecast.survey import Survey, survey
@@ -205,6 +206,34 @@ def test_more_processes_may_divide_the_decoder(settings: DistillSettings, tmp_pa
     assert not any(
         "fsdp2" in each.change for each in find_remedies(settings, replace(found, processes=1))
     )
+
+
+@pytest.mark.parametrize(
+    ("train", "lora", "left_out"),
+    [
+        ({"freeze_vision": False}, {}, "--lora-rank"),
+        ({"train_embeddings": True}, {}, "--lora-rank"),
+        ({}, {"rank": 4, "base_dtype": "bfloat16"}, "fsdp2"),
+    ],
+)
+def test_no_change_is_proposed_that_would_be_refused(
+    settings: DistillSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    train: dict[str, Any],
+    lora: dict[str, Any],
+    left_out: str,
+) -> None:
+    monkeypatch.setattr(remedies_module, "MOST", 99)
+    # The tiny model's moments are less than what adapters of the usual rank keep of a batch.
+    monkeypatch.setattr(remedies_module, "RANK", 1)
+    batch = replace(settings.batch, chunk_tokens=1)
+    plain = replace(settings, teacher="none", loss=LossSettings(), batch=batch)
+    asked = replace(plain, train=replace(plain.train, **train), lora=replace(plain.lora, **lora))
+    base = replace(plain, lora=LoraSettings(rank=4)) if lora else plain
+    found = replace(look(plain, tmp_path), processes=64)
+    assert any(left_out in each.change for each in find_remedies(base, found))
+    assert not any(left_out in each.change for each in find_remedies(asked, found))
 
 
 def test_a_smaller_batch_comes_last_and_is_not_passed_over_in_silence(
