@@ -11,11 +11,10 @@ import typer
 import puma_cli
 from puma_cli.checkpoint.layout import TRAINING_PAGE
 from puma_cli.cli import options
-from puma_cli.cli.naming import percent, puma
+from puma_cli.cli.naming import puma
 from puma_cli.cli.output import Outcome
 from puma_cli.cli.session import Session, session
-from puma_cli.cli.stages import run_stages, share_stages
-from puma_cli.report.numbers import duration
+from puma_cli.cli.stages import came_to, run_stages, share_stages, training_payload
 
 if TYPE_CHECKING:
     from puma_cli.config.stages import TrainingStage
@@ -224,25 +223,13 @@ def _paper_loss(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _outcome(result: DistillResult, settings: DistillSettings) -> Outcome:
-    best = (
-        "no validation"
-        if result.best_score is None
-        else f"best at step {result.best_step}: mean validation hit@1 {percent(result.best_score)}"
-    )
     page = result.folder / TRAINING_PAGE
-    state = "Trained" if result.finished else "Stopped, with state saved, after"
+    ended = came_to(result)
     return Outcome(
         value=str(result.folder),
-        payload={
-            "output_dir": str(result.folder),
-            "steps": result.steps,
-            "best_step": result.best_step,
-            "best_score": result.best_score,
-            "seconds": result.seconds,
-            "finished": result.finished,
-        },
+        payload=training_payload(result),
         body=(
-            f"{state} {result.steps} steps in {duration(result.seconds)}; {best}.",
+            ended[0].upper() + ended[1:],
             f"Model: {result.folder}",
             *([f"How it went: {page}"] if page.is_file() else []),
         ),

@@ -61,20 +61,11 @@ def _outcome(result: StagesResult, next_command: str) -> Outcome:
             "seconds": result.seconds,
             "finished": result.finished,
             "stages": [
-                {
-                    "name": name,
-                    "output_dir": str(stage.folder),
-                    "steps": stage.steps,
-                    "best_step": stage.best_step,
-                    "best_score": stage.best_score,
-                    "seconds": stage.seconds,
-                    "finished": stage.finished,
-                }
-                for name, stage in result.stages.items()
+                {"name": name, **training_payload(stage)} for name, stage in result.stages.items()
             ],
         },
         body=(
-            *(f"{name}: {_came_to(stage)}" for name, stage in result.stages.items()),
+            *(f"{name}: {came_to(stage)}" for name, stage in result.stages.items()),
             f"Model: {result.folder}",
             *([f"How it went: {page}"] if page.is_file() else []),
         ),
@@ -82,7 +73,20 @@ def _outcome(result: StagesResult, next_command: str) -> Outcome:
     )
 
 
-def _came_to(result: DistillResult) -> str:
+def training_payload(result: DistillResult) -> dict[str, object]:
+    """Return what a script is told of one training."""
+    return {
+        "output_dir": str(result.folder),
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "best_score": result.best_score,
+        "seconds": result.seconds,
+        "finished": result.finished,
+    }
+
+
+def came_to(result: DistillResult) -> str:
+    """Say in half a sentence how one training ended."""
     state = "trained" if result.finished else "stopped, with state saved, after"
     best = (
         "no validation"

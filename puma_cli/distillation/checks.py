@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from puma_cli.config.lora_settings import NF4, UNQUANTIZED, LoraSettings
 from puma_cli.config.training_settings import DISTILLING, FRESH, NO_TEACHER, DistillSettings
 from puma_cli.distillation.pair import Pair
-from puma_cli.distillation.stored_teacher import is_stored
+from puma_cli.distillation.stored_teacher import is_stored, reads_once
 from puma_cli.errors import ConfigError
 from puma_cli.models.embedder import Embedder
 
@@ -39,7 +39,7 @@ def check_training(settings: DistillSettings) -> None:
             f"loss.hints compares inner layers, and {settings.teacher} holds embeddings alone.",
             hint="Leave it out, or give the teacher itself.",
         )
-    if (settings.train.cache_teacher or stored) and settings.batch.augment:
+    if reads_once(settings) and settings.batch.augment:
         raise ConfigError(
             "batch.augment is set, and the teacher has seen every image once, as it is.",
             cause="No random view is seen twice, so there is nothing to keep.",
@@ -53,7 +53,7 @@ def check_training(settings: DistillSettings) -> None:
             cause="Neighbours meet in a batch when every query comes once an epoch.",
             hint="Leave one of them out.",
         )
-    if settings.loss.bank and not (settings.train.cache_teacher or stored):
+    if settings.loss.bank and not reads_once(settings):
         raise ConfigError(
             "loss.bank is set, but no embeddings of the teacher are kept.",
             hint="Set train.cache_teacher=true too.",
@@ -126,8 +126,7 @@ def _check_what_trains(settings: DistillSettings) -> None:
 
 
 def _check_quantised(settings: DistillSettings) -> None:
-    read_once = settings.train.cache_teacher or is_stored(settings.teacher)
-    if settings.loss.needs_teacher and not read_once:
+    if settings.loss.needs_teacher and not reads_once(settings):
         raise ConfigError(
             f"lora.quantize is {settings.lora.quantize}, and the teacher is not cached.",
             cause="One copy would make the teacher a quantised model, worse than the one to learn "

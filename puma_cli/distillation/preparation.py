@@ -36,6 +36,7 @@ from puma_cli.distillation.stored_teacher import (
     StoredTeacher,
     is_stored,
     planned_names,
+    reads_once,
     teacher_width,
 )
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
@@ -58,6 +59,17 @@ def prepare(
     processes: Processes,
     taken: int | None = None,
 ) -> Training:
+    """Return a training that is ready to fill its teacher's cache and to take its first step.
+
+    Args:
+        trackers: where the log's numbers go besides, from `choose_trackers`.
+        taken: steps that will be taken, if not all: the cache is for what these show.
+
+    Raises:
+        CheckpointError: student or teacher cannot be opened.
+        ConfigError: settings do not fit one another or the models.
+        DataError: a folder of embeddings lacks what the training shows.
+    """
     from accelerate.utils import set_seed
 
     device = choose_device(settings.device)
@@ -68,8 +80,7 @@ def prepare(
     prefixes(settings.loss, student.dimension)
     set_seed(settings.seed)
     teacher, hints = None, NO_HINTS
-    stored = is_stored(settings.teacher)
-    cached = objective.needs_teacher and (settings.train.cache_teacher or stored)
+    cached = objective.needs_teacher and reads_once(settings)
     if objective.needs_teacher:
         width = teacher_width(settings.teacher)
         check_widths(settings, student.dimension, width)
@@ -117,7 +128,7 @@ def prepare(
             "same order; dropout and the last digits of sums will differ."
         )
     cache: TeacherCache | StoredTeacher | None = None
-    if cached and stored:
+    if cached and is_stored(settings.teacher):
         named = planned_names(order, examples, (taken or steps) * settings.batch.accumulate)
         cache = StoredTeacher(Path(settings.teacher), named)
     elif cached:
@@ -171,7 +182,6 @@ def plan_steps(settings: DistillSettings, data: TrainingData) -> tuple[BatchOrde
         ConfigError: tasks are weighted that the data do not have.
         DataError: no batch can be filled, or a query has no positive.
     """
-    once = settings.train.cache_teacher or is_stored(settings.teacher)
     order = BatchOrder(
         data.queries,
         settings.batch.size,
@@ -188,7 +198,7 @@ def plan_steps(settings: DistillSettings, data: TrainingData) -> tuple[BatchOrde
         settings.batch.instruction,
         settings.seed,
         settings.batch.augment,
-        fixed=settings.loss.needs_teacher and once,
+        fixed=settings.loss.needs_teacher and reads_once(settings),
         negatives=settings.batch.negatives,
     )
     epoch = order.steps_per_epoch // settings.batch.accumulate

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from puma_cli.checkpoint.source import resolve
+from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.errors import DataError
@@ -36,6 +37,11 @@ def is_stored(teacher: str) -> bool:
     folder = Path(teacher)
     tables = any((folder / f"{table}.npy").is_file() for table in (QUERIES, CANDIDATES))
     return tables and not (folder / "config.json").is_file()
+
+
+def reads_once(settings: DistillSettings) -> bool:
+    """Tell whether what the teacher says of each input is fixed before the first step."""
+    return settings.train.cache_teacher or is_stored(settings.teacher)
 
 
 def teacher_width(teacher: str) -> int:
@@ -71,6 +77,8 @@ class StoredTeacher:
         self._tables: dict[str, np.ndarray] = {}
         self._places: dict[Name, int] = {}
         self._find()
+        # A sample is drawn at every step.
+        self._sorted = sorted(self._places)
 
     def __len__(self) -> int:
         return len(self._named)
@@ -105,9 +113,8 @@ class StoredTeacher:
 
     def sample(self, count: int, seed: int) -> Tensor:
         """Return at most so many of the training's embeddings, drawn by a seed, float32 (M, D)."""
-        names = sorted(self._places)
-        drawn = np.random.default_rng(seed).permutation(len(names))[:count]
-        return self._rows([names[i] for i in drawn])
+        drawn = np.random.default_rng(seed).permutation(len(self._sorted))[:count]
+        return self._rows([self._sorted[i] for i in drawn])
 
     def vectors(self, inputs: Sequence[Input]) -> Tensor:
         """Return the teacher's embeddings of some inputs, float32 (B, D) on the CPU."""

@@ -112,10 +112,8 @@ class Embedder:
                 cause=f"One token of the model stands for {side} x {side} of them.",
                 hint=f"Allow {side**2:,} or more.",
             )
-        most = min(most, self.settings.max_pixels)
-        least = min(most, self.settings.min_pixels)
-        self.settings = replace(self.settings, min_pixels=least, max_pixels=most)
-        self.image_processor.size = {"shortest_edge": least, "longest_edge": most}
+        self.settings = self.settings.limited(most)
+        self.image_processor.size = self.settings.image_size
         # A new one: it remembers images as they were shown.
         self.processor = self._new_processor()
 

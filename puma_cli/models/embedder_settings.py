@@ -78,6 +78,17 @@ class EmbedderSettings:
     max_text_tokens: int = 450
     head: str | None = None
 
+    @property
+    def image_size(self) -> dict[str, int]:
+        """The limits of pixels as an image processor takes them."""
+        return {"shortest_edge": self.min_pixels, "longest_edge": self.max_pixels}
+
+    def limited(self, most: int) -> EmbedderSettings:
+        """Return these settings with images of at most so many pixels; never more than now."""
+        return replace(
+            self, min_pixels=min(most, self.min_pixels), max_pixels=min(most, self.max_pixels)
+        )
+
 
 def read_embedder_settings(folder: Path) -> EmbedderSettings:
     """Read `embedder.json` of a checkpoint folder.

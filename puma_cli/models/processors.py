@@ -16,8 +16,5 @@ def open_processors(folder: Path, settings: EmbedderSettings) -> tuple[Any, Any]
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
-    image_processor.size = {
-        "shortest_edge": settings.min_pixels,
-        "longest_edge": settings.max_pixels,
-    }
+    image_processor.size = settings.image_size
     return tokenizer, image_processor

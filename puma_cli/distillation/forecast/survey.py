@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -176,8 +176,8 @@ def _sizes(
 ) -> tuple[list[tuple[InputSize, ...]], int, int]:
     """Return the inputs' sizes in the largest share of each batch, the rows, a patch's pixels."""
     own = settings_for(folder)
-    most = settings.batch.max_pixels or own.max_pixels
-    own = replace(own, min_pixels=min(own.min_pixels, most), max_pixels=min(own.max_pixels, most))
+    if settings.batch.max_pixels is not None:
+        own = own.limited(settings.batch.max_pixels)
     tokenizer, image_processor = open_processors(folder, own)
     # Positions are not asked for: sizes need none.
     processor = Processor(tokenizer, image_processor, own, positions=lambda **_: ())  # type: ignore

@@ -142,7 +142,7 @@ def write_embedder_files(parent: Path, folder: Path, reporter: Reporter = SILENT
     write_embedder_settings(settings, folder)
     write_text(folder / layout.CHAT_TEMPLATE, settings.template)
     (folder / layout.LAYOUT.old_chat_template).unlink(missing_ok=True)
-    limits = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
+    limits = settings.image_size
     for name in (layout.PREPROCESSOR, layout.LAYOUT.processor):
         path = folder / name
         if path.is_file():
