@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from puma_cli.evaluation.comparison import compare
     from puma_cli.evaluation.evaluate import evaluate
     from puma_cli.mining.mine import mine
-    from puma_cli.models.embedder import load
+    from puma_cli.models.opening import load
     from puma_cli.profiling.analyze import analyze
     from puma_cli.profiling.comparison import compare_profiles
     from puma_cli.progress import Reporter
@@ -44,7 +44,7 @@ _HOMES = {
     "mine": "puma_cli.mining.mine",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
-    "load": "puma_cli.models.embedder",
+    "load": "puma_cli.models.opening",
     "inspect_folder": "puma_cli.checkpoint.inspection",
     "make_scenes": "puma_cli.data.scenes.dataset",
     "run_demo": "puma_cli.demo.stages",

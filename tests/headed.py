@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from puma_cli.models.embedder import load
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.opening import load
 
 
 def add_head(source: Path, folder: Path, outputs: int = 32, seed: int = 9) -> Path:

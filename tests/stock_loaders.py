@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 
 # Reads each folder's card, takes its code at its word and embeds what it is asked to.
 SCRIPT = """

@@ -122,7 +122,7 @@ def measure(asked: argparse.Namespace, way: Way) -> dict[str, Any]:
     from puma_cli.distillation.pair import Pair
     from puma_cli.distillation.step import Step
     from puma_cli.models import image_reader
-    from puma_cli.models.embedder import load
+    from puma_cli.models.opening import load
 
     # Images that are remembered are bounded apart from this, and would grow with the larger batch.
     image_reader.PIXEL_CACHE_BYTES = image_reader.FILE_CACHE_BYTES = 32 * MIB

@@ -43,8 +43,9 @@ from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.interruption import StopRequest
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.fresh import build_fresh
+from puma_cli.models.opening import load
 from puma_cli.profiling.cost.flops import ForwardFlops, count_flops, count_sizes
 from puma_cli.progress import SILENT
 

@@ -26,8 +26,9 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.evaluation.encode import Encoder
 from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import Scores
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.profiling.bridges.bridge import Bridge
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.bridge import fit_bridge, write_bridge

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 
 ROUNDS = 40
 WARM_UP = 5

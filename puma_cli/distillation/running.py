@@ -16,7 +16,8 @@ from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.trackers import accelerator_options
 from puma_cli.errors import ConfigError
 from puma_cli.models.devices import choose_device
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
+from puma_cli.models.opening import load
 
 
 def open_student(model: str | Path, settings: DistillSettings) -> Embedder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from puma_cli.models.embedder import expected_cost
+from puma_cli.models.batch_plan import expected_cost
 from puma_cli.models.inputs import Input
 
 

@@ -23,9 +23,9 @@ from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
 from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
 from puma_cli.evaluation.search import rank_relevant, search
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
-from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
+from puma_cli.models.opening import load
 from puma_cli.progress import SILENT, Reporter
 
 # Above this share of queries, ties say more about the model or the pool than about rounding.

@@ -19,7 +19,8 @@ from puma_cli.mining.questions import Questions, read_questions
 from puma_cli.mining.readme import write_readme
 from puma_cli.mining.summary import MineResult, summarise
 from puma_cli.mining.writing import Negatives, write_data_set
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
+from puma_cli.models.opening import load
 from puma_cli.processes import ALONE, Processes, join
 from puma_cli.progress import SILENT, Reporter
 

@@ -12,26 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from puma_cli.checkpoint.source import resolve
-from puma_cli.config.lora_settings import NF4, UNQUANTIZED
-from puma_cli.errors import CheckpointError, ConfigError
-from puma_cli.models.devices import DTYPES, choose_device, choose_dtype
+from puma_cli.errors import ConfigError
+from puma_cli.models.batch_plan import plan_batches
+from puma_cli.models.devices import DTYPES
 from puma_cli.models.embedder_settings import (
     EmbedderSettings,
-    settings_for,
     write_embedder_settings,
 )
-from puma_cli.models.head import Head, read_head, write_head
+from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
-from puma_cli.models.processors import open_processors
-from puma_cli.models.prompt import check_prompt
-from puma_cli.models.quantization import nf4_options, settle_quantized
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.models.read_ahead import read_ahead
-from puma_cli.models.vision_attention import pack_images
 from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
@@ -208,31 +202,6 @@ class Embedder:
         finally:
             hook.remove()
 
-    @torch.no_grad()
-    def hidden_states(self, batch: Batch) -> Tensor:
-        """Return the residual stream at the embed token before the final norm (L + 1, B, D).
-
-        Row 0 is the embedding output, row k the output of the k-th layer.
-        """
-        rows: list[Tensor] = []
-
-        def keep_input(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            rows.append(_rows_at(hidden, batch.last))
-
-        def keep_output(_: nn.Module, args: object, output: Any) -> None:
-            rows.append(_rows_at(output[0] if isinstance(output, tuple) else output, batch.last))
-
-        layers = self.decoder.layers
-        hooks = [layers[0].register_forward_pre_hook(keep_input, with_kwargs=True)]
-        hooks += [layer.register_forward_hook(keep_output) for layer in layers]
-        try:
-            self.post_norm_states(batch)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return torch.stack(rows)
-
     def read_out(self, hidden: Tensor) -> Tensor:
         """Apply the final norm to residual states (..., D)."""
         result: Tensor = self.decoder.norm(hidden)
@@ -329,88 +298,5 @@ class Embedder:
         write_embedder_settings(settings, folder)
 
 
-def load(
-    model: str | Path, device: str = "auto", dtype: str = "auto", quantize: str = UNQUANTIZED
-) -> Embedder:
-    """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.
-
-    Args:
-        quantize: `nf4` opens the decoder's linear layers in 4 bits, to train adapters over them.
-
-    Raises:
-        ConfigError: what opens 4-bit weights is not there.
-        CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen;
-            the head does not fit.
-    """
-    from transformers import AutoModel
-
-    folder = resolve(model)
-    place = choose_device(device)
-    number = choose_dtype(dtype, place)
-    settings = settings_for(folder)
-    options = nf4_options(place, number) if quantize == NF4 else {}
-    try:
-        with quiet_transformers():
-            network, report = AutoModel.from_pretrained(
-                folder,
-                dtype=number,
-                **options,
-                output_loading_info=True,
-                # Reported like the others, and refused below by name.
-                ignore_mismatched_sizes=True,
-            )
-        tokenizer, image_processor = open_processors(folder, settings)
-    except Exception as error:  # transformers and safetensors raise many kinds here
-        raise CheckpointError(
-            f"{folder} cannot be opened as a model.",
-            cause=f"{type(error).__name__}: {error}",
-            hint=f"puma info {folder} says what the folder holds.",
-        ) from error
-    _check_keys(folder, report)
-    settle_quantized(network, place)
-    if not hasattr(network, "language_model") or not hasattr(network, "visual"):
-        raise CheckpointError(
-            f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",
-            hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
-        )
-    pack_images(network.visual)
-    check_prompt(tokenizer, settings, folder)
-    embedder = Embedder(network.eval(), tokenizer, image_processor, settings, folder)
-    if settings.head is not None:
-        embedder.head = read_head(folder, settings.head, embedder.width, settings.dimension)
-    return embedder.to(place)
-
-
-def _check_keys(folder: Path, report: dict[str, Any]) -> None:
-    # An embedder has no use for the LM head; anything else unexpected means a wrong layout, and a
-    # missing weight would be random numbers.
-    extra = [key for key in report["unexpected_keys"] if not key.startswith("lm_head")]
-    for problem, keys in (
-        ("lacks the weight", sorted(report["missing_keys"])),
-        ("has the unexpected weight", sorted(extra)),
-        ("has a misshapen weight", sorted(str(key) for key in report["mismatched_keys"])),
-    ):
-        if keys:
-            raise CheckpointError(
-                f"{folder} {problem} {keys[0]}.",
-                cause=f"{len(keys)} such weights; the files do not fit config.json.",
-                hint="Download the checkpoint again, or cut it again with `puma prune`.",
-            )
-
-
 def _rows_at(hidden: Tensor, last: Tensor) -> Tensor:
     return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
-
-
-def plan_batches(inputs: Sequence[Input], batch_size: int) -> list[list[int]]:
-    """Divide inputs into batches, as their places; the cheapest come first.
-
-    Inputs of like length and kind side by side waste the least padding.
-    """
-    order = sorted(range(len(inputs)), key=lambda index: expected_cost(inputs[index]))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def expected_cost(entry: Input) -> tuple[bool, int]:
-    """Return what orders inputs by what they cost to embed, as far as one sees without reading."""
-    return entry.image is not None, len(entry.text or "") + len(entry.instruction or "")

@@ -16,8 +16,9 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.interruption import StopRequest
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.processes import ALONE, Processes, join
 from puma_cli.profiling.bridges.bridge import HELD_OUT, Bridge, fit_bridges
 from puma_cli.profiling.bridges.bridge_file import write_bridges

@@ -11,10 +11,11 @@ from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.config.layers import checked_layers
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import ConfigError
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import settings_for, write_embedder_settings
 from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.opening import load
 from puma_cli.profiling.bridges.bridge import HELD_OUT, Bridge, fit_bridges
 from puma_cli.profiling.bridges.training_rows import FEWEST, bridge_rows
 from puma_cli.progress import SILENT, Reporter

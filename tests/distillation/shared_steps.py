@@ -25,8 +25,9 @@ from puma_cli.distillation.gradients import average_gradients, clip_gradients, w
 from puma_cli.distillation.objective import Objective
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.step import Step
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.models.processing import Batch
 from puma_cli.processes import Processes, join
 

@@ -19,8 +19,9 @@ from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.running import base_dtype, teacher_dtype
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from tests.distillation.test_distill import SignalAt
 from tests.distillation.test_pair import cut
 from tests.headed import add_head

@@ -29,9 +29,9 @@ from puma_cli.distillation import state
 from puma_cli.distillation.distill import distill
 from puma_cli.errors import CheckpointError, ConfigError, DataError, NumericError, OutputError
 from puma_cli.interruption import Stopped
-from puma_cli.models.embedder import load
 from puma_cli.models.fresh import build_fresh
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.opening import load
 from puma_cli.models.usage import usage_of
 from puma_cli.progress import Reporter
 from tests.headed import add_head

@@ -15,8 +15,9 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation import frozen_vision
 from puma_cli.distillation.frozen_vision import FrozenVision, planned_images
 from puma_cli.interruption import StopRequest
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.models.processing import Batch
 from puma_cli.progress import SILENT
 

@@ -13,8 +13,9 @@ from puma_cli.config.training_settings import TrainSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.objective import Embeddings
 from puma_cli.distillation.pair import Pair
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.head import Head
+from puma_cli.models.opening import load
 from puma_cli.models.processing import Batch
 from puma_cli.models.splitting import in_order, split_by_length
 

@@ -23,9 +23,10 @@ from puma_cli.distillation.distill import distill
 from puma_cli.distillation.pair import TABLE, Pair
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
+from puma_cli.models.opening import load
 from tests.distillation.test_distill import SignalAt
 from tests.distillation.test_embed_token import token_of
 

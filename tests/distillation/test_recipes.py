@@ -20,7 +20,7 @@ from puma_cli.cli.app import run
 from puma_cli.config.changes import flattened
 from puma_cli.config.recipe import Recipe, list_recipes, read_config
 from puma_cli.distillation.log import read_log
-from puma_cli.models.embedder import load
+from puma_cli.models.opening import load
 from tests.data.pairs.writing import texts, write_table
 
 # What is made small; everything else is the recipe's own, which the test looks for in the result.

@@ -20,7 +20,7 @@ from puma_cli.distillation.log import Row, TrainingLog, read_log
 from puma_cli.distillation.validation import HitRates, Validation, teacher_score
 from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.interruption import Stopped
-from puma_cli.models.embedder import load
+from puma_cli.models.opening import load
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.training_page import write_training_page
 from tests.distillation.test_distill import SignalAt

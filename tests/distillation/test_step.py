@@ -23,8 +23,9 @@ from puma_cli.distillation.random_state import random_state, replayed
 from puma_cli.distillation.step import Outcome, Step
 from puma_cli.errors import DataError
 from puma_cli.losses import Labels
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.models.processing import Batch
 
 LOSS = LossSettings("mac", mse=0.1, cosine=0.5, similarity=0.2, gram=0.3, symmetric=True)

@@ -15,8 +15,8 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.forecast.forecast import forecast_training
 from puma_cli.errors import ConfigError, DataError
-from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from tests.evaluation.small import Notes
 
 

@@ -26,8 +26,9 @@ from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
 from puma_cli.errors import ConfigError, DataError
 from puma_cli.interruption import Stopped, StopRequest
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.progress import SILENT, Reporter
 
 T = TypeVar("T")

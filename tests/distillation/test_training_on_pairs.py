@@ -11,7 +11,7 @@ import pytest
 from puma_cli.checkpoint.fingerprint import is_unchanged
 from puma_cli.checkpoint.provenance import read_provenance
 from puma_cli.cli.app import run
-from puma_cli.models.embedder import load
+from puma_cli.models.opening import load
 from tests.data.pairs.writing import draw, mmeb, texts, write_table
 
 Printed = pytest.CaptureFixture[str]

@@ -20,7 +20,7 @@ from puma_cli.evaluation.comparison import compare
 from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
 from puma_cli.evaluation.results import Scores
 from puma_cli.evaluation.score_folder import read_scores
-from puma_cli.models.embedder import load
+from puma_cli.models.opening import load
 
 Done = tuple[EvaluateSettings, Scores]
 

@@ -27,7 +27,7 @@ from puma_cli.distillation.distill import distill
 from puma_cli.errors import ConfigError, DataError, OutputError
 from puma_cli.mining.mine import mine
 from puma_cli.mining.summary import ALL_ABOVE, MineResult
-from puma_cli.models.embedder import load
+from puma_cli.models.opening import load
 from tests.profiling.test_processes import launch
 
 TRAIN = "query/train/mbeir_scenes_train.jsonl"

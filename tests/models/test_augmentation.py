@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from puma_cli.models.augmentation import PALEST_TINT, random_view
-from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 
 
 def drawing() -> Image.Image:

@@ -15,9 +15,11 @@ from torch.nn.functional import normalize
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import CheckpointError, ConfigError, DeviceError
 from puma_cli.models.devices import choose_device, choose_dtype
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
+from tests.residual_stream import residual_states
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_hidden_states_end_where_the_embedding_begins(
     embedder: Embedder, inputs: list[Input]
 ) -> None:
     batch = embedder.collate(inputs)
-    states = embedder.hidden_states(batch)
+    states = residual_states(embedder, batch)
     assert states.shape == (embedder.depth + 1, len(inputs), embedder.dimension)
     with torch.no_grad():
         torch.testing.assert_close(embedder.read_out(states[-1]), embedder.embed(batch))
@@ -74,7 +76,7 @@ def test_running_the_first_layers_is_the_read_out_at_that_depth(
     embedder: Embedder, inputs: list[Input], kept: list[int]
 ) -> None:
     batch = embedder.collate(inputs)
-    expected = embedder.read_out(embedder.hidden_states(batch)[len(kept)])
+    expected = embedder.read_out(residual_states(embedder, batch)[len(kept)])
     with embedder.layers(kept), torch.no_grad():
         torch.testing.assert_close(embedder.embed(batch), expected)
     assert embedder.depth == 4

@@ -18,13 +18,14 @@ from torch.nn.functional import normalize
 from puma_cli.checkpoint.card import write_card
 from puma_cli.checkpoint.model_facts import model_facts
 from puma_cli.errors import CheckpointError
-from puma_cli.models.embedder import load
 from puma_cli.models.embedder_settings import drop_head, read_embedder_settings
 from puma_cli.models.head import Head
 from puma_cli.models.head_file import BRIDGE, head_shape
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.models.usage import usage_of
 from tests.headed import add_head
+from tests.residual_stream import residual_states
 from tests.stock_loaders import check_cards
 
 INPUTS = [Input("a red circle"), Input("a blue square on sand", instruction="Find it.")]
@@ -47,7 +48,7 @@ def test_embeddings_are_the_stock_vectors_through_the_map(
         torch.testing.assert_close(with_head.embed(batch), expected)
         # What a cut is verified by, and what plain transformers gives, knows of no head.
         assert torch.equal(with_head.post_norm_states(batch), states)
-        assert torch.equal(with_head.read_out(with_head.hidden_states(batch)[-1]), states)
+        assert torch.equal(with_head.read_out(residual_states(with_head, batch)[-1]), states)
     assert (with_head.width, with_head.dimension) == (32, 24)
     torch.testing.assert_close(with_head.encode(INPUTS), normalize(expected, dim=-1))
 

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from puma_cli.errors import DataError
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import SUMMARY_TEMPLATE
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.models.processing import Processor
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer, Qwen2VLModel
 
 from puma_cli.checkpoint.source import PUMA_MINI, resolve
 from puma_cli.data.mbeir import MbeirFolder, TaskName
-from puma_cli.models.embedder import load
+from puma_cli.models.opening import load
 
 FOLDER = resolve(PUMA_MINI)
 TOKENIZER = AutoTokenizer.from_pretrained(FOLDER)

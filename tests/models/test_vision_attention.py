@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
+from puma_cli.models.opening import load
 from puma_cli.models.processing import Batch
 from puma_cli.models.vision_attention import NAME, packed_attention
 

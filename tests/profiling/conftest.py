@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
+from puma_cli.models.opening import load
 
 COLOURS = ["red", "green", "blue", "black", "white", "orange"]
 

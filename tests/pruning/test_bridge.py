@@ -21,9 +21,10 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Candidate
 from puma_cli.errors import CheckpointError, ConfigError, DataError, OutputError, PumaError
 from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.head import Head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.opening import load
 from puma_cli.profiling.bridges.bridge import Bridge, read_cuts
 from puma_cli.profiling.bridges.training_rows import Sample, bridge_rows, shares
 from puma_cli.pruning import prune as prune_module

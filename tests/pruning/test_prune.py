@@ -18,12 +18,13 @@ from puma_cli.checkpoint.inspection import inspect_folder
 from puma_cli.checkpoint.provenance import Parent, describe, read_provenance, write_provenance
 from puma_cli.config.settings import PruneSettings
 from puma_cli.errors import CheckpointError, ConfigError, OutputError, VerificationError
-from puma_cli.models.embedder import load
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.pruning import prune as prune_module
 from puma_cli.pruning.prune import prune
 from puma_cli.pruning.writing.truncate import write_weights
 from tests.pruning.conftest import edit_json, weights_of
+from tests.residual_stream import residual_states
 
 
 def settings(model: Path | str, out: Path, **changes: Any) -> PruneSettings:
@@ -59,7 +60,7 @@ def test_the_output_is_the_norm_of_the_parents_inner_states(
     whole, cut = load(parents["base"], device="cpu"), load(tmp_path / "cut", device="cpu")
     batch = whole.collate(inputs)
     with torch.inference_mode():
-        expected = whole.read_out(whole.hidden_states(batch)[2])
+        expected = whole.read_out(residual_states(whole, batch)[2])
         assert torch.allclose(cut.embed(cut.collate(inputs)), expected, atol=1e-5)
         assert not torch.allclose(whole.embed(batch), expected, atol=1e-2)
 

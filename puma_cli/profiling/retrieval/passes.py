@@ -11,7 +11,8 @@ from torch import Tensor
 
 from puma_cli.errors import DataError
 from puma_cli.interruption import StopRequest
-from puma_cli.models.embedder import Embedder, plan_batches
+from puma_cli.models.batch_plan import plan_batches
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.processes import Processes

@@ -35,7 +35,7 @@ from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.preparation import prepare
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.interruption import StopRequest
-from puma_cli.models.embedder import load
+from puma_cli.models.opening import load
 from puma_cli.models.splitting import Part
 from puma_cli.processes import ALONE
 from puma_cli.progress import SILENT

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.head import Head
+from puma_cli.models.opening import load
 from puma_cli.profiling.cost.depth_cost import (
     DepthCost,
     Parameters,

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.profiling.cost.flops import count_flops, count_sizes
 
 # Both sides count whole products of integers; only the mean over inputs is divided.

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from puma_cli.errors import ConfigError, DeviceError
 from puma_cli.models.devices import name_device
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.head import Head
 from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
 from puma_cli.models.processing import Batch
 from puma_cli.profiling.cost import latency
 from puma_cli.profiling.cost.latency import (

@@ -13,8 +13,9 @@ from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import NumericError
 from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import Scores
-from puma_cli.models.embedder import Embedder, load
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.head import Head
+from puma_cli.models.opening import load
 from puma_cli.profiling.bridges.bridge import (
     Bridge,
     block_size,

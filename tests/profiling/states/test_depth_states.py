@@ -10,6 +10,7 @@ from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.processing import Batch
 from puma_cli.profiling.states.depth_states import read_states
+from tests.residual_stream import residual_states
 
 TEXTS = ["red", "a much longer text about small green squares on sand", "blue, or not blue"]
 
@@ -25,7 +26,7 @@ def batch(embedder: Embedder, data_folder: object) -> Batch:
 
 
 def test_states_at_the_embed_token_are_the_embedders_own(embedder: Embedder, batch: Batch) -> None:
-    assert torch.equal(read_states(embedder, batch).embed, embedder.hidden_states(batch))
+    assert torch.equal(read_states(embedder, batch).embed, residual_states(embedder, batch))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
@@ -50,7 +51,7 @@ def test_further_tokens_are_read_row_by_row(embedder: Embedder, batch: Batch) ->
     # A causal model's state at a token is what it would be if the text ended there.
     for row, (entry, place) in enumerate([(1, 3), (1, 5), (4, 2)]):
         cut = Batch(**{**vars(batch), "last": torch.full_like(batch.last, place)})
-        expected = embedder.hidden_states(cut)[:, entry]
+        expected = residual_states(embedder, cut)[:, entry]
         torch.testing.assert_close(tokens[:, row], expected)
 
 
