@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import os
 import re
 import shlex
 import shutil
