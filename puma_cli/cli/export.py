@@ -114,9 +114,4 @@ def _outcome(result: ExportResult) -> Outcome:
             "pushed": result.pushed or None,
         },
         body=(table, f"Embeddings have {result.dimension} dimensions.", *pushed),
-        next_command=f"cat {_card(result)}",
     )
-
-
-def _card(result: ExportResult) -> Path:
-    return next(iter(result.folders.values())) / "README.md"

@@ -113,6 +113,5 @@ def _parity_section(parity: Sequence[ExportParity]) -> str:
         for check in parity
     ]
     table = markdown_table(("opened with", "largest difference, of a vector's length"), rows)
-    return (
-        f"## The same vectors\n\nCompared in float32 with those of puma (`parity.json`):\n\n{table}"
-    )
+    how = "Compared in float32 with those of puma (`parity.json`):"
+    return f"## The same vectors\n\n{how}\n\n{table}"

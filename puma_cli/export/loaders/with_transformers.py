@@ -20,6 +20,13 @@ IMAGE = "<|image_pad|>"
 def main() -> None:
     """Answer the request in the file that it names."""
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    answers = answer(request)
+    assert "puma_cli" not in sys.modules
+    save_file(answers, request["answers"], metadata={"transformers": transformers.__version__})
+
+
+def answer(request):  # type: ignore[no-untyped-def]
+    """Return the vectors (B, D) of each of the request's batches, by name."""
     folder = Path(request["folder"])
     embedder = json.loads((folder / "embedder.json").read_text(encoding="utf-8"))
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
@@ -34,8 +41,7 @@ def main() -> None:
         if head is not None:
             states = states @ head["weight"] + head["bias"]
         answers[name] = normalize(states, dim=-1) if embedder.get("normalize", True) else states
-    assert "puma_cli" not in sys.modules
-    save_file(answers, request["answers"], metadata={"transformers": transformers.__version__})
+    return answers
 
 
 @torch.no_grad()
@@ -76,8 +82,12 @@ def embed(model, tokenizer, images, inputs, left):  # type: ignore[no-untyped-de
         shown = (ids == model.config.image_token_id) & (mask == 1)
         features["mm_token_type_ids"] = shown.int()
     states = model(input_ids=ids, attention_mask=mask, **features).last_hidden_state
-    last = mask.flip(1).argmax(1)
-    return states[torch.arange(len(rows)), longest - 1 - last]
+    return states[torch.arange(len(rows)), last_places(mask)]
+
+
+def last_places(mask):  # type: ignore[no-untyped-def]
+    """Return the place of the last token of each row (B), of a mask (B, T)."""
+    return mask.shape[1] - 1 - mask.flip(1).argmax(1)
 
 
 if __name__ == "__main__":

@@ -91,10 +91,7 @@ def check_export(
         answers, version, why = _ask(opened or folder, loader, batches, scratch)
         if answers is None:
             return ExportParity(loader, unchecked=why)
-        cases = tuple(
-            Case(name, difference, SAME_BATCH if batches[name].exact else OTHER_BATCH)
-            for name, difference in _differences(embedder, batches, answers).items()
-        )
+        cases = compare_answers(embedder, batches, answers)
     for case in cases:
         if not case.holds:
             raise VerificationError(
@@ -114,7 +111,7 @@ def _ask(
     content = {
         "folder": str(folder.resolve()),
         "answers": str(answers),
-        "batches": {name: _plain(batch) for name, batch in batches.items()},
+        "batches": {name: plain_batch(batch) for name, batch in batches.items()},
     }
     request.write_text(json.dumps(content), encoding="utf-8")
     script = Path(__file__).parent.parent / "loaders" / _SCRIPTS[loader]
@@ -152,7 +149,8 @@ def _missing(said: str, loader: str) -> str:
     return ""
 
 
-def _plain(batch: ProbeBatch) -> dict[str, Any]:
+def plain_batch(batch: ProbeBatch) -> dict[str, Any]:
+    """Return a batch as a request has it."""
     inputs = [
         {
             "text": entry.text,
@@ -165,11 +163,10 @@ def _plain(batch: ProbeBatch) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _differences(
+def compare_answers(
     embedder: Embedder, batches: Mapping[str, ProbeBatch], answers: Mapping[str, Tensor]
-) -> dict[str, float]:
-    """Return the largest difference of a vector in each batch, relative to its length."""
-    found = {}
+) -> tuple[Case, ...]:
+    """Return how far a loader's vectors are from the model's own, batch by batch."""
     with evaluation_mode(embedder.model):
         # What is embedded alone, or padded on the left, is compared with the batch of all.
         whole = {
@@ -178,14 +175,15 @@ def _differences(
             if batch.exact
             for entry, vector in zip(batch.inputs, _vectors(embedder, batch).double(), strict=True)
         }
+    cases = []
     for name, batch in batches.items():
         ours = torch.stack([whole[entry] for entry in batch.inputs])
         theirs = answers[name].double()
-        if theirs.shape != ours.shape:
-            found[name] = float("inf")
-            continue
-        found[name] = float(((theirs - ours).norm(dim=1) / ours.norm(dim=1)).max())
-    return found
+        difference = float("inf")
+        if theirs.shape == ours.shape:
+            difference = float(((theirs - ours).norm(dim=1) / ours.norm(dim=1)).max())
+        cases.append(Case(name, difference, SAME_BATCH if batch.exact else OTHER_BATCH))
+    return tuple(cases)
 
 
 def _vectors(embedder: Embedder, batch: ProbeBatch) -> Tensor:

@@ -16,8 +16,8 @@ _TEXTS = (
     "a red square",
     "Two children fly a kite on a wide beach while the sun goes down behind the pier.",
     "Why?",
-    "The lighthouse was built in 1887 of granite from the quarry across the bay, and its lamp could "
-    "be seen from eighteen miles away on a clear night. " * 2,
+    "The lighthouse was built in 1887 of granite from the quarry across the bay, and its lamp "
+    "could be seen from eighteen miles away on a clear night. " * 2,
 )
 # Width and height in pixels: smaller and larger than what models allow, wide and tall.
 _SIZES = ((56, 56), (90, 60), (37, 140), (300, 220))
