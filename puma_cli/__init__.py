@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from puma_cli.errors import PumaError
     from puma_cli.evaluation.comparison import compare
     from puma_cli.evaluation.evaluate import evaluate
-    from puma_cli.export.export import export
+    from puma_cli.exporting.export import export
     from puma_cli.mining.mine import mine
     from puma_cli.models.opening import load
     from puma_cli.profiling.analyze import analyze
@@ -44,7 +44,7 @@ _HOMES = {
     "distill": "puma_cli.distillation.distill",
     "distill_stages": "puma_cli.distillation.stages",
     "evaluate": "puma_cli.evaluation.evaluate",
-    "export": "puma_cli.export.export",
+    "export": "puma_cli.exporting.export",
     "mine": "puma_cli.mining.mine",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",

@@ -13,7 +13,7 @@ from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 
 if TYPE_CHECKING:
-    from puma_cli.export.export import ExportResult
+    from puma_cli.exporting.export import ExportResult
 
 
 def export(

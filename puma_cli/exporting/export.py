@@ -26,12 +26,12 @@ from puma_cli.config.amounts import parse_size
 from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import ExportSettings
 from puma_cli.errors import ConfigError
-from puma_cli.export.card import write_export_card
-from puma_cli.export.hub import push
-from puma_cli.export.parity.check import ExportParity, check_export
-from puma_cli.export.sentence_transformers_files import write_modules
-from puma_cli.export.template import exported_template
-from puma_cli.export.weights import plan_weights
+from puma_cli.exporting.card import write_export_card
+from puma_cli.exporting.hub import push
+from puma_cli.exporting.parity.check import ExportParity, check_export
+from puma_cli.exporting.sentence_transformers_files import write_modules
+from puma_cli.exporting.template import exported_template
+from puma_cli.exporting.weights import plan_weights
 from puma_cli.models.devices import DTYPES
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import (

@@ -1,6 +1,6 @@
 """Embed what a request asks for with plain transformers: `python with_transformers.py REQUEST`.
 
-It runs in a process of its own, in which puma is never imported. See `puma_cli.export.parity`.
+It runs in a process of its own, in which puma is never imported. See `puma_cli.exporting.parity`.
 """
 
 import json

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from puma_cli.checkpoint.card import inherited_metadata, markdown_table, write_card
-from puma_cli.export.parity.check import ExportParity
+from puma_cli.exporting.parity.check import ExportParity
 from puma_cli.models.embedder_settings import EmbedderSettings
 from puma_cli.models.usage import usage_of
 

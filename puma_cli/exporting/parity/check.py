@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from puma_cli.errors import VerificationError
-from puma_cli.export.parity.probes import ProbeBatch, probe_batches
+from puma_cli.exporting.parity.probes import ProbeBatch, probe_batches
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.modes import evaluation_mode
 

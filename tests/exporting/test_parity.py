@@ -13,14 +13,14 @@ import torch
 
 from puma_cli.config.settings import ExportSettings
 from puma_cli.errors import VerificationError
-from puma_cli.export.export import PARITY, export, reference
-from puma_cli.export.loaders import with_transformers
-from puma_cli.export.parity import check
-from puma_cli.export.parity.check import check_export, compare_answers, plain_batch
-from puma_cli.export.parity.probes import ProbeBatch, probe_batches
+from puma_cli.exporting.export import PARITY, export, reference
+from puma_cli.exporting.loaders import with_transformers
+from puma_cli.exporting.parity import check
+from puma_cli.exporting.parity.check import check_export, compare_answers, plain_batch
+from puma_cli.exporting.parity.probes import ProbeBatch, probe_batches
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.opening import load
-from tests.export.conftest import without_torchvision
+from tests.exporting.conftest import without_torchvision
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_a_loader_that_reads_one_token_early_is_far_away(
     assert _worst(exported / "transformers", model, batches) > 1e-3
 
 
-def test_positions_that_count_padding_are_far_away(
+def test_other_positions_are_far_away(
     exported: Path,
     model: Embedder,
     batches: Mapping[str, ProbeBatch],
@@ -164,7 +164,7 @@ def test_positions_that_count_padding_are_far_away(
 def test_other_vectors_leave_no_folder(
     headed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("puma_cli.export.export.exported_template", lambda text: text + " ")
+    monkeypatch.setattr("puma_cli.exporting.export.exported_template", lambda text: text + " ")
     with pytest.raises(VerificationError, match=r"other vectors|does not open"):
         export(ExportSettings(str(headed_model), tmp_path / "out", format="transformers"))
     assert not (tmp_path / "out").exists()
