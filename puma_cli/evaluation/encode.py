@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from puma_cli.errors import DeviceError
-from puma_cli.evaluation.search import check_finite
+from puma_cli.evaluation.scanning import check_finite
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
