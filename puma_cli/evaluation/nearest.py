@@ -57,43 +57,51 @@ class Nearest:
         nothing = torch.empty(0, device=place)
         self._kept = _Entries(empty, empty, nothing, empty.bool())
         self._fresh: list[_Entries] = []
-        self._error = torch.zeros_like(self._floor)
+        self._waiting = 0
+        self._last: Block | None = None
+        self.crowded = False
+        """Whether so much lay within the error that more exact blocks would have been cheaper."""
 
     def see(self, block: Block) -> None:
         """Take in the scores of a block; it is left as it was."""
-        self._error = block.error
-        found = self._above(block)
+        if self._last is not None and self._last.relative > block.relative:
+            # What rougher blocks left is not to be judged by the error of finer ones.
+            self._settle()
+            self._kept = self._made_sure(self._kept)
+        self._last = block
         limit = len(self._queries) * self._k
-        if len(found) > 4 * limit + _SLACK:
-            # So many pass at the start only, or where a pool is sorted against the queries.
-            if block.scores.shape[1] >= self._k:
-                worst = block.scores.topk(self._k, dim=1, sorted=False).values.amin(1, True)
-                self._floor = torch.maximum(self._floor, worst - 2 * block.error)
-                found = self._above(block)
+        highest = _highest(block.scores)
+        passing = int((highest >= self._floor).sum())
+        # So many pass at the start, or where a pool is sorted against the queries.
+        if 2 * passing >= highest.numel() and block.scores.shape[1] >= self._k:
+            worst = block.scores.topk(self._k, dim=1, sorted=False).values.amin(1, True).float()
+            self._raise_floor(worst)
+        found = self._above(block, highest)
+        if len(found) > limit:
             found = self._thinned(block, found)
         self._fresh.append(found)
-        if sum(map(len, self._fresh)) > limit:
+        self._waiting += len(found)
+        if self._waiting > limit:
             self._settle()
 
     def best(self) -> Best:
         """Return the scores (q, k), descending, and the places (q, k) of the best, on the CPU."""
         self._settle()
-        kept = self._first_k(self._made_sure(self._kept, ~self._kept.sure))
+        kept = self._first_k(self._made_sure(self._kept))
         shape = len(self._queries), self._k
         return kept.scores.view(shape).cpu(), kept.places.view(shape).cpu()
 
-    def _above(self, block: Block) -> _Entries:
+    def _above(self, block: Block, highest: Tensor) -> _Entries:
         """Return the pairs of a block that are not below the floors."""
         scores = block.scores
         whole = scores.shape[1] // _GROUP * _GROUP
         groups = scores[:, :whole].unflatten(1, (-1, _GROUP))
-        # Nearly all groups lie below: their highest scores tell so, many times faster than a
-        # mask of all.
-        rows, group = (groups.amax(dim=2) >= self._floor).nonzero(as_tuple=True)
+        rows, group = (highest >= self._floor).nonzero(as_tuple=True)
         which, inside = (groups[rows, group] >= self._floor[rows]).nonzero(as_tuple=True)
-        rest_rows, rest = (scores[:, whole:] >= self._floor).nonzero(as_tuple=True)
-        rows = torch.cat([rows[which], rest_rows])
-        columns = torch.cat([group[which] * _GROUP + inside, rest + whole])
+        rows, columns = rows[which], group[which] * _GROUP + inside
+        if whole < scores.shape[1]:
+            rest_rows, rest = (scores[:, whole:] >= self._floor).nonzero(as_tuple=True)
+            rows, columns = torch.cat([rows, rest_rows]), torch.cat([columns, rest + whole])
         found = scores[rows, columns]
         return _Entries(
             rows, columns + block.first, found, torch.zeros_like(rows, dtype=torch.bool)
@@ -104,6 +112,7 @@ class Nearest:
         many = self._counts(found) > 2 * self._k + _SLACK
         if not many.any():
             return found
+        self.crowded = True
         crowded = many.nonzero()[:, 0]
         # Rounded from fp64, equal vectors have equal scores in a product of matrices too.
         exact = (self._queries[crowded].double() @ block.vectors.double().T).float()
@@ -120,16 +129,22 @@ class Nearest:
     def _settle(self) -> None:
         """Drop what cannot be among the best any more, and raise the floors."""
         entries = _by_row(_joined([self._kept, *self._fresh]))
-        # The k-th score may be too high by the error, and what it is compared with too low.
-        floor = self._worst(entries) - 2 * self._error
-        entries = entries.at(entries.scores >= floor[entries.rows, 0])
+        self._raise_floor(self._worst(entries))
+        entries = entries.at(entries.scores >= self._floor[entries.rows, 0])
         many = self._counts(entries) > 2 * self._k + _SLACK
         if many.any():
+            self.crowded = True
             crowded = many[entries.rows]
-            cut = self._made_sure(entries.at(crowded), ~entries.sure[crowded])
+            cut = self._made_sure(entries.at(crowded))
             entries = _joined([entries.at(~crowded), self._first_k(cut)])
-        self._kept, self._fresh = entries, []
-        self._floor = torch.maximum(self._floor, floor)
+        self._kept, self._fresh, self._waiting = entries, [], 0
+
+    def _raise_floor(self, worst: Tensor) -> None:
+        """Raise the floors to what the k-th scores (q, 1), or better ones, are still worth."""
+        assert self._last is not None
+        # The k-th may be rounded up, and what is held against it rounded down.
+        floor = self._last.lowered(self._last.lowered(worst))
+        self._floor = torch.fmax(self._floor, floor)
 
     def _counts(self, entries: _Entries) -> Tensor:
         return torch.bincount(entries.rows, minlength=len(self._queries))
@@ -143,8 +158,9 @@ class Nearest:
         worst[enough, 0] = ordered.scores[at[enough]]
         return worst
 
-    def _made_sure(self, entries: _Entries, which: Tensor) -> _Entries:
-        """Return entries with the scores of those at `which` (P,) computed pair by pair."""
+    def _made_sure(self, entries: _Entries) -> _Entries:
+        """Return entries with the scores of those that are not sure computed pair by pair."""
+        which = ~entries.sure
         rows, places = entries.rows[which], entries.places[which]
         scores = entries.scores.clone()
         scores[which] = pair_scores(self._queries, self._candidates, rows, places).to(scores.device)
@@ -156,6 +172,15 @@ class Nearest:
         counts = self._counts(entries)
         number = torch.arange(len(entries), device=entries.rows.device)
         return entries.at(number - (counts.cumsum(0) - counts)[entries.rows] < self._k)
+
+
+def _highest(scores: Tensor) -> Tensor:
+    """Return the highest of every whole group of neighbouring scores (q, n) of a row (q, g).
+
+    Nearly all groups lie below what is wanted, and this tells so many times faster than a mask.
+    """
+    whole = scores.shape[1] // _GROUP * _GROUP
+    return scores[:, :whole].unflatten(1, (-1, _GROUP)).amax(dim=2)
 
 
 def _by_row(entries: _Entries) -> _Entries:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,29 +17,37 @@ from torch import Tensor
 from puma_cli.encoding.vectors import InMemory, Vectors
 from puma_cli.errors import DataError, NumericError
 
-# On a CPU a block of scores of 16 MB still lies in the cache when it is looked through.
+# On a CPU a block of scores of 8 or 16 MB still lies in the cache when it is looked through.
 _ON_CPU = 1024, 4096
 _ON_GPU = 2048, 32768
 _AHEAD = 2
-_PAIRS = 4096
-_ROUNDING = 2.0**-24
+_PAGE = 4096
+# Few enough for their numbers to stay in the cache.
+_PAIRS = 512
+_ROUNDING, _BF16 = 2.0**-24, 2.0**-9
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some queries' scores for some candidates.
+    """Some queries' scores for some candidates, rounded.
 
     Args:
-        scores: inner products (q, n) in fp32; whoever reads them last may overwrite them.
+        scores: inner products (q, n); whoever reads them last may overwrite them.
         first: the place of the first of these candidates.
-        vectors: the candidates (n, D), fp32 where they were multiplied.
-        error: for each query what its scores may be wrong by (q, 1).
+        vectors: the candidates (n, D) as they are stored.
+        error: for each query what its scores may be wrong by (q, 1), and
+        relative: as a share of themselves, beside it.
     """
 
     scores: Tensor
     first: int
     vectors: Tensor
     error: Tensor
+    relative: float
+
+    def lowered(self, scores: Tensor) -> Tensor:
+        """Return the least that is meant by rounded scores (q, 1), or how low they may be read."""
+        return scores - (self.error + self.relative * scores.abs())
 
 
 def as_vectors(vectors: Tensor | Vectors) -> Vectors:
@@ -60,27 +70,78 @@ def query_blocks(queries: Vectors, size: int | None, place: torch.device) -> Ite
 
 
 def scan(
-    queries: Tensor, candidates: Vectors, size: int | None, place: torch.device
+    queries: Tensor,
+    candidates: Vectors,
+    size: int | None,
+    place: torch.device,
+    rough: Callable[[], bool] = lambda: False,
 ) -> Iterator[Block]:
     """Yield the scores of queries (q, D), fp32 at `place`, for all candidates in their order.
 
     Args:
         size: candidates scored at a time; by default what suits `place`.
+        rough: asked before each block whether bf16 will do.
 
     Raises:
         NumericError: a candidate is not finite.
     """
-    size = size or (_ON_CPU if place.type == "cpu" else _ON_GPU)[1]
-    lengths = torch.linalg.vector_norm(queries, dim=1, keepdim=True)
-    longest = torch.zeros((), device=place)
-    out = torch.empty(len(queries), size, device=place)
+    size = min(size or (_ON_CPU if place.type == "cpu" else _ON_GPU)[1], len(candidates))
+    fine = _Multiplier(queries, torch.float32, size)
+    coarse = _Multiplier(queries, torch.bfloat16, size)
     with _exact_products():
         for first, rows in _read_ahead(candidates, size):
-            vectors = rows.to(place).float()
-            longest = torch.maximum(longest, _longest(vectors))
-            whole = len(vectors) == size
-            scores = torch.mm(queries, vectors.T, **({"out": out} if whole else {}))
-            yield Block(scores, first, vectors, lengths * longest * rounding(vectors.shape[1]))
+            yield (coarse if rough() else fine).block(first, rows.to(place))
+
+
+class _Multiplier:
+    """Multiplies candidates with queries (q, D) in one float format."""
+
+    def __init__(self, queries: Tensor, dtype: torch.dtype, size: int) -> None:
+        self._dtype, self._size = dtype, size
+        self._queries = queries.to(dtype)
+        dimension, fine = queries.shape[1], dtype == torch.float32
+        lengths = torch.linalg.vector_norm(queries, dim=1, keepdim=True)
+        lost = torch.linalg.vector_norm(queries - self._queries.float(), dim=1, keepdim=True)
+        # By Cauchy and Schwarz, with the candidates rounded too.
+        self._error = lengths * rounding(dimension) + (0 if fine else 1.01 * lost + _BF16 * lengths)
+        self._relative = 0.0 if fine else 2.05 * _BF16
+        self._longest = torch.zeros((), device=queries.device)
+        # One place for all blocks: fresh memory costs more than what is written to it.
+        self._out: Tensor | None = None
+        self._converted: Tensor | None = None
+
+    def block(self, first: int, rows: Tensor) -> Block:
+        vectors = rows
+        if rows.dtype != self._dtype:
+            if self._converted is None:
+                self._converted = torch.empty(
+                    self._size, rows.shape[1], dtype=self._dtype, device=rows.device
+                )
+            vectors = self._converted[: len(rows)].copy_(rows)
+        self._longest = torch.maximum(self._longest, _longest(vectors, rows))
+        if self._out is None:
+            self._out = torch.empty(
+                len(self._queries), self._size, dtype=self._dtype, device=rows.device
+            )
+        whole = {"out": self._out} if len(rows) == self._size else {}
+        scores = torch.mm(self._queries, vectors.T, **whole)
+        return Block(scores, first, rows, self._error * self._longest, self._relative)
+
+
+@lru_cache(maxsize=1)
+def bf16_is_faster() -> bool:
+    """Tell whether this CPU multiplies matrices of bf16 clearly faster than of fp32."""
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(512, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
+        torch.mm(left, right)
+        taken = []
+        for _ in range(3):
+            started = time.perf_counter()
+            torch.mm(left, right)
+            taken.append(time.perf_counter() - started)
+        seconds[dtype] = min(taken)
+    return seconds[torch.bfloat16] < 0.7 * seconds[torch.float32]
 
 
 def rounding(dimension: int) -> float:
@@ -111,16 +172,10 @@ def pair_scores(
     order = columns.argsort(stable=True)
     for at in range(0, len(order), _PAIRS):
         some = order[at : at + _PAIRS]
-        scores[some] = _products(queries, candidates, rows[some], columns[some])
+        left = queries.take(rows[some]).cpu().double()
+        right = candidates.take(columns[some]).cpu().double()
+        scores[some] = left.mul_(right).sum(dim=1).float()
     return scores
-
-
-def _products(queries: Vectors, candidates: Vectors, rows: Tensor, columns: Tensor) -> Tensor:
-    asked, which = rows.unique(return_inverse=True)
-    places, where = columns.unique_consecutive(return_inverse=True)
-    left = queries.take(asked).cpu().double()[which]
-    right = candidates.take(places).cpu().double()[where]
-    return left.mul_(right).sum(dim=1).float()
 
 
 def check_finite(name: str, embeddings: Tensor) -> None:
@@ -151,13 +206,19 @@ def check_searchable(queries: Vectors, candidates: Vectors) -> None:
         )
 
 
-def _longest(vectors: Tensor) -> Tensor:
-    """Return the length of the longest of vectors (n, D), and check that they are finite."""
-    longest = torch.linalg.vector_norm(vectors, dim=1).max()
+def _longest(vectors: Tensor, rows: Tensor) -> Tensor:
+    """Return the length of the longest of vectors (n, D), and check that they are finite.
+
+    Args:
+        vectors: rounded or not.
+        rows: the same as they are stored.
+    """
+    longest = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float32).max()
     if not longest.isfinite():
-        check_finite("candidate", vectors)
-        longest = torch.linalg.vector_norm(vectors.double(), dim=1).max().float()
-    return longest
+        check_finite("candidate", rows)
+        longest = torch.linalg.vector_norm(rows.double(), dim=1).max().float()
+    # A rounded vector may be shorter than itself.
+    return longest if vectors.dtype == torch.float32 else longest * (1 + 2 * _BF16)
 
 
 @contextmanager
@@ -169,6 +230,13 @@ def _exact_products() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _touch(rows: Tensor) -> None:
+    """Have the pages of a mapped file read."""
+    # Not by torch: its threads here would wait busily, on cores that multiply.
+    if rows.is_contiguous():
+        rows.view(torch.uint8).flatten().numpy()[::_PAGE].max(initial=0)
 
 
 def _read_ahead(candidates: Vectors, size: int) -> Iterator[tuple[int, Tensor]]:
@@ -194,8 +262,9 @@ def _read_ahead(candidates: Vectors, size: int) -> Iterator[tuple[int, Tensor]]:
             for start in starts:
                 if stopped.is_set():
                     return
-                # The copy is what reads the pages of a mapped file.
-                put((start, candidates.rows(start, min(start + size, len(candidates))).clone()))
+                rows = candidates.rows(start, min(start + size, len(candidates)))
+                _touch(rows)
+                put((start, rows))
         except BaseException as error:
             put(error)
 

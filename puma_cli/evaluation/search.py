@@ -6,7 +6,7 @@ memory or be mapped from files. Ties go by place, whatever the size of a block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from puma_cli.evaluation.nearest import Nearest
 from puma_cli.evaluation.ranking import TIE, Counter, Ranks
 from puma_cli.evaluation.scanning import (
     as_vectors,
+    bf16_is_faster,
     check_finite,
     check_searchable,
     place_of,
@@ -25,6 +26,8 @@ from puma_cli.evaluation.scanning import (
 )
 
 Relevant = Sequence[Sequence[int]]
+
+_MANY = 10_000
 
 
 def search(
@@ -135,7 +138,7 @@ def _run(
         counter = None
         if relevant is not None:
             counter = Counter(rows, pool, relevant[part], depth, tie)
-        for block in scan(rows, pool, candidate_chunk, place):
+        for block in scan(rows, pool, candidate_chunk, place, _rough(best, counter, pool, place)):
             if best is not None:
                 best.see(block)
             # Last, since it overwrites scores.
@@ -147,3 +150,17 @@ def _run(
             found = counter.ranks(depth)
             positions[part], ties[part] = found.positions, found.ties
     return (scores, indices), Ranks(positions, ties)
+
+
+def _rough(
+    best: Nearest | None, counter: Counter | None, pool: Vectors, place: torch.device
+) -> Callable[[], bool]:
+    """Return what tells whether blocks in bf16 will do.
+
+    The result is the same, but for ranks, or where candidates lie close, too many pairs would be
+    scored again.
+    """
+    fits = counter is None and place.type == "cpu" and len(pool) >= _MANY
+    if best is None or not fits or not bf16_is_faster():
+        return lambda: False
+    return lambda: not best.crowded
