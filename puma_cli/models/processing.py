@@ -200,8 +200,8 @@ class Processor:
             prompts = self.render(list(new.values()))
             rows = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
             for key, row in zip(new, rows, strict=True):
-                found[key] = np.array(row, dtype=np.int32)
-                self._prompts.put(key, found[key], len(row))
+                ids = found[key] = np.array(row, dtype=np.int32)
+                self._prompts.put(key, ids, len(row))
         return [row for row in (found[key] for key in keys) if row is not None]
 
     def _positions_of(self, types: torch.Tensor, grid: tuple[int, ...] | None) -> torch.Tensor:
