@@ -113,11 +113,11 @@ def expected_cost(entry: Input) -> tuple[bool, int]:
     return entry.image is not None, len(entry.text or "") + len(entry.instruction or "")
 
 
-def windows(inputs: Sequence[Input]) -> Iterator[list[int]]:
+def windows(inputs: Sequence[Input], size: int = WINDOW) -> Iterator[list[int]]:
     """Yield the places of some thousand inputs that look alike in cost; the dearest come first.
 
     What they really cost is found out of one window at a time, so that millions need no memory.
     """
     order = sorted(range(len(inputs)), key=lambda i: expected_cost(inputs[i]), reverse=True)
-    for start in range(0, len(order), WINDOW):
-        yield order[start : start + WINDOW]
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

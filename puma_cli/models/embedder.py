@@ -283,13 +283,25 @@ class Embedder:
 
         Sizes are read from texts and headers of images, of some thousand inputs at a time.
         """
-        tokens = tokens or self.batch_tokens()
-        per_pass = pass_tokens(self.decoder.layers[0])
         for window in windows(inputs):
-            sizes = self.processor.sizes([inputs[place] for place in window])
-            batches = plan_batches(sizes, rows=batch_size, tokens=tokens, per_pass=per_pass)
-            for batch in reversed(batches):
-                yield [window[place] for place in batch]
+            yield from self.plan_window(inputs, window, batch_size, tokens)
+
+    def plan_window(
+        self,
+        inputs: Sequence[Input],
+        places: Sequence[int],
+        batch_size: int = 128,
+        tokens: int | None = None,
+    ) -> list[list[int]]:
+        """Divide the inputs at some places into batches of like size; the largest come first."""
+        sizes = self.processor.sizes([inputs[place] for place in places])
+        batches = plan_batches(
+            sizes,
+            rows=batch_size,
+            tokens=tokens or self.batch_tokens(),
+            per_pass=pass_tokens(self.decoder.layers[0]),
+        )
+        return [[places[row] for row in batch] for batch in reversed(batches)]
 
     def batch_tokens(self) -> int:
         """Return how many tokens a batch should have on the model's device."""
