@@ -21,8 +21,8 @@ from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.distillation.frozen_vision import FrozenVision
+from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.errors import DataError
-from puma_cli.evaluation.encode import out_of_memory_explained
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
