@@ -39,9 +39,10 @@ def by_rows(
 
     def counted() -> Iterator[T | None]:
         for item in items:
-            yield item
+            # First, so that what is shown when the item is done counts all of its rows.
             for _ in range(rows(item) - 1):
                 yield None
+            yield item
 
     for item in reporter.track(counted(), label, total):
         if item is not None:

@@ -197,7 +197,7 @@ class Filling:
         with closing(read_ahead(own, looked_at)) as ahead:
             for window, found in ahead:
                 keys[window] = found
-                fresh = _first_of_each(found) & ~seen.has(found)
+                fresh = first_of_each(found) & ~seen.has(found)
                 seen.add(found[fresh], 0)
                 missing = fresh & ~store.has(found)
                 if not missing.all():
@@ -233,7 +233,7 @@ class Filling:
         return whole + planned(np.array([place in rest for place in window]))
 
 
-def _first_of_each(keys: Keys) -> NDArray[np.bool_]:
+def first_of_each(keys: Keys) -> NDArray[np.bool_]:
     """Tell which keys come for the first time (N,)."""
     first = np.zeros(len(keys), dtype=bool)
     first[np.unique(keys, return_index=True)[1]] = True

@@ -15,7 +15,6 @@ from puma_cli.distillation.forecast.survey import Survey
 from puma_cli.distillation.running import teacher_dtype
 from puma_cli.distillation.teacher_cache import (
     KEY_BYTES,
-    ROWS,
     TeacherCache,
     identify_teacher,
     planned_inputs,
@@ -42,11 +41,6 @@ class CachePlan:
     missing_bytes: int
     entries: Sequence[Input] = field(default=(), repr=False)
 
-    @property
-    def files(self) -> int:
-        """How many files will be written."""
-        return -(-self.missing // ROWS)
-
 
 def plan_cache(
     settings: DistillSettings, found: Survey, order: BatchOrder, examples: Examples
@@ -60,7 +54,6 @@ def plan_cache(
     if settings.train.cache_dir:
         teacher = identify_teacher(
             resolve(settings.teacher),
-            settings.full_hash,
             teacher_dtype(settings),
             settings.batch.max_pixels,
         )
