@@ -13,12 +13,8 @@ from puma_cli.data.examples import Examples
 from puma_cli.distillation.forecast.memory import cached_row, hint_pairs
 from puma_cli.distillation.forecast.survey import Survey
 from puma_cli.distillation.running import teacher_dtype
-from puma_cli.distillation.teacher_cache import (
-    KEY_BYTES,
-    TeacherCache,
-    identify_teacher,
-    planned_inputs,
-)
+from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
+from puma_cli.encoding.identity import KEY_BYTES
 from puma_cli.models.devices import DTYPES
 from puma_cli.models.inputs import Input
 
