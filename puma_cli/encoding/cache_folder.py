@@ -8,6 +8,10 @@ from pathlib import Path
 VARIABLE = "PUMA_CACHE"
 VECTORS = "vectors"
 HASHES = "file-hashes.sqlite"
+# In a store: what it holds, in words; the endings of its files, whole and half written.
+ABOUT = "store.json"
+SHARD = ".safetensors"
+DRAFT = ".partial"
 
 
 def cache_folder(asked: str | Path | None = None) -> Path:

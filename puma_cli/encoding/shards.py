@@ -17,10 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from puma_cli.checkpoint.output_folder import explained_writes
+from puma_cli.encoding.cache_folder import DRAFT, SHARD
 from puma_cli.encoding.identity import KEY_BYTES, Keys
 
-SUFFIX = ".safetensors"
-_DRAFT = ".partial"
 _VECTORS, _KEYS, _SUM = "vectors", "keys", "crc32"
 # A draft that old was left by a process that was killed.
 _ABANDONED = 3_600.0
@@ -47,8 +46,8 @@ def write_shard(folder: Path, keys: Keys, vectors: Tensor) -> Path:
         OutputError: the disk is full or refuses.
     """
     raw = keys.tobytes()
-    path = folder / f"{hashlib.sha256(raw).hexdigest()[: 2 * KEY_BYTES]}{SUFFIX}"
-    draft = path.with_suffix(f".{secrets.token_hex(4)}{_DRAFT}")
+    path = folder / f"{hashlib.sha256(raw).hexdigest()[: 2 * KEY_BYTES]}{SHARD}"
+    draft = path.with_suffix(f".{secrets.token_hex(4)}{DRAFT}")
     table = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(-1, KEY_BYTES)
     tensors = {_VECTORS: vectors.contiguous(), _KEYS: table}
     with explained_writes(folder):
@@ -81,12 +80,12 @@ def read_shard(path: Path) -> Shard | None:
 
 def shard_files(folder: Path) -> list[Path]:
     """Return the files of a store, sorted by name."""
-    return sorted(folder.glob(f"*{SUFFIX}"))
+    return sorted(folder.glob(f"*{SHARD}"))
 
 
 def remove_abandoned(folder: Path) -> None:
     """Remove what processes that were killed left half written."""
-    for draft in folder.glob(f"*{_DRAFT}"):
+    for draft in folder.glob(f"*{DRAFT}"):
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > _ABANDONED:
                 draft.unlink()

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from puma_cli.checkpoint.output_folder import explained_writes, write_json
+from puma_cli.encoding.cache_folder import ABOUT
 from puma_cli.encoding.identity import KEY_BYTES, Keys
 from puma_cli.encoding.shards import read_shard, remove_abandoned, shard_files, write_shard
 
-ABOUT = "store.json"
 _EMPTY: Keys = np.empty(0, dtype=f"S{KEY_BYTES}")
 
 
