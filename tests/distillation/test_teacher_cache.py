@@ -100,8 +100,8 @@ def test_a_stop_while_the_teacher_reads_changes_nothing(
     with pytest.raises(Stopped, match="after step 0 of 12"):
         distill(settings, SignalInTeacher())
     kept = list((settings.output_dir / "training" / "teacher").rglob("*.safetensors"))
-    # What was computed before the stop stays: a file of 16 rows, and the rest of a batch.
-    assert 16 <= sum(len(load_file(file)["keys"]) for file in kept) < 40
+    # What was computed before the stop stays.
+    assert 0 < sum(len(load_file(file)["keys"]) for file in kept) <= 24
     assert distill(replace(settings, resume=True)).finished
     expected, found = (
         load_file(each.output_dir / "model.safetensors") for each in (whole, settings)
@@ -277,7 +277,7 @@ def test_the_teacher_is_not_loaded_twice(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "bound"), [("float32", 1e-6), ("float16", 1e-4), ("bfloat16", 1e-3)]
+    ("dtype", "bound"), [("float32", 3e-6), ("float16", 1e-4), ("bfloat16", 1e-3)]
 )
 def test_one_copy_two_copies_and_the_cache_teach_the_same(
     settings: DistillSettings, pruned: Path, tmp_path: Path, dtype: str, bound: float
