@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import puma_cli
-from puma_cli.cli import options
+from puma_cli.cli import encoding_options, options
 from puma_cli.cli.naming import percent, puma, short_name
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import Session, session
@@ -50,9 +50,20 @@ def evaluate(
         typer.Option("--k", metavar="K", help="The data set's own cutoff.  [default: 5]"),
     ] = None,
     limit: options.Limit = None,
-    batch_size: options.BatchSize = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Most inputs at once.  [default: 1024]"),
+    ] = None,
+    batch_tokens: encoding_options.BatchTokens = None,
+    image_workers: encoding_options.ImageWorkers = None,
+    attention: encoding_options.Attention = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    store_dtype: encoding_options.StoreDtype = None,
+    cache: encoding_options.Cache = None,
+    cache_dir: encoding_options.CacheDir = None,
+    rehash: encoding_options.Rehash = None,
+    num_processes: encoding_options.NumProcesses = None,
     seed: options.Seed = None,
     overwrite: options.Overwrite = None,
     full_hash: options.FullHash = None,
@@ -67,13 +78,19 @@ def evaluate(
 
     Example: puma eval puma-mini --data scenes
     """
-    with session(ctx) as run:
+    with session(ctx, shared=True) as run:
         if list_tasks:
             _list_tasks(run)
             return
         settings = run.settings(puma_cli.EvaluateSettings, complete=_default_folder)
+        if num_processes is not None and num_processes > 1:
+            raise typer.Exit(run.share(settings, num_processes))
+        if settings.cache:
+            run.on_interrupt("What was encoded is kept: the same command goes on from there.")
         scores = puma_cli.evaluate(settings, run.reporter)
-        run.finish(_outcome(scores, settings.output_dir))
+        # Processes other than the first have done their part.
+        if scores.rows:
+            run.finish(_outcome(scores, settings.output_dir))
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:

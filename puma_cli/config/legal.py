@@ -92,6 +92,7 @@ _TRACKERS = (
     "dvclive",
     "swanlab",
 )
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 _ROWS = _NoneOr(_Range(low=20))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 # Half precision with the range of float32.
@@ -118,7 +119,13 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "head": _OneOf(("auto", "keep", "drop")),
         "bridge_rows": _Range(low=20),
     },
-    "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
+    "EvaluateSettings": {
+        "instruction": _OneOf(("first", "seeded")),
+        "batch_tokens": _NOT_NEGATIVE,
+        "image_workers": _Range(low=-1),
+        "attention": _OneOf(ATTENTIONS),
+        "store_dtype": _OneOf(_DTYPES),
+    },
     "MineSettings": {
         "negatives": _COUNT,
         "pool": _OneOf(("task", "union")),

@@ -120,6 +120,16 @@ class EvaluateSettings:
             drawn per query from `seed`.
         limit: at most this many queries of each task (>= 1); the result is then marked partial.
         k: the data set's own K, reported beside 1, 5 and 10.
+        batch_size: most inputs that are encoded at once.
+        batch_tokens: most tokens, with their padding, that are encoded at once; 0 for what suits
+            the device.
+        image_workers: processes that decode images ahead; -1 for what suits images and machine.
+        attention: `sdpa`, `eager`, or `flash_attention_2` where that is installed.
+        cache: keep vectors on disk, and take from there what is there already.
+        cache_dir: where, instead of `$PUMA_CACHE` or `~/.cache/puma`.
+        store_dtype: number format that vectors are kept in; `auto` is float32 where the model
+            computes in it, and float16 otherwise.
+        rehash: read every file of model and data again to see what it holds.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
@@ -132,7 +142,14 @@ class EvaluateSettings:
     instruction: str = "first"
     limit: int | None = None
     k: int = 5
-    batch_size: int = 128
+    batch_size: int = 1_024
+    batch_tokens: int = 0
+    image_workers: int = -1
+    attention: str = "sdpa"
+    cache: bool = True
+    cache_dir: Path | None = None
+    store_dtype: str = "auto"
+    rehash: bool = False
     device: str = "auto"
     dtype: str = "auto"
     seed: int = 0

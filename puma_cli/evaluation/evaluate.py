@@ -17,6 +17,7 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.retrieval_data import RetrievalData
+from puma_cli.encoding.encoder import StoredEncoder
 from puma_cli.evaluation.encode import Encoder, encode_groups
 from puma_cli.evaluation.metrics import ndcg
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
@@ -25,7 +26,7 @@ from puma_cli.evaluation.search import rank_relevant, search
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
-from puma_cli.models.opening import load
+from puma_cli.processes import join
 from puma_cli.progress import SILENT, Reporter
 
 # Above this share of queries, ties say more about the model or the pool than about rounding.
@@ -37,7 +38,9 @@ KeepRun = Callable[[TaskScores, Sequence[Sequence[str]], Sequence[Sequence[float
 def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     """Score a model on a data set and write its score folder.
 
-    Embeddings and scores are computed anew each time: nothing is cached that could be stale.
+    Vectors come from the cache as far as it has them; they are found by the content of model and
+    data alone. Scores are computed anew each time. Several processes share the encoding; those
+    other than the first return scores without rows.
 
     Raises:
         CheckpointError: the model cannot be opened.
@@ -47,17 +50,16 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
     check_settings(settings)
-    check_free(settings.output_dir, settings.overwrite)
+    processes = join(settings.device)
+    if processes.is_main:
+        check_free(settings.output_dir, settings.overwrite)
     data = MbeirFolder(settings.data)
     model = resolve(settings.model, reporter)
-    with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
-        parents = (
-            Parent("model", settings.model, identify(model, settings.full_hash)),
-            Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
-        )
-        embedder = load(model, settings.device, settings.dtype)
-        scores = evaluate_embedder(
-            embedder,
+    encoder = StoredEncoder(model, settings, settings.model, processes)
+
+    def score(keep_run: KeepRun | None) -> Scores:
+        return evaluate_embedder(
+            encoder,
             data,
             split=settings.split,
             tasks=settings.tasks,
@@ -68,11 +70,25 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
             seed=settings.seed,
             batch_size=settings.batch_size,
             model=settings.model,
-            keep_run=lambda row, dids, values: write_run(folder, row, dids, values),
+            keep_run=keep_run,
+            encode_only=not processes.is_main,
             reporter=reporter,
         )
+
+    if not processes.is_main:
+        return score(None)
+    with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
+        parents = (
+            Parent("model", settings.model, identify(model, settings.full_hash)),
+            Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
+        )
+        scores = score(lambda row, dids, values: write_run(folder, row, dids, values))
         write_scores(folder, scores)
-        results = {"partial": scores.partial, "means": scores.means}
+        results = {
+            "partial": scores.partial,
+            "means": scores.means,
+            "encoding": encoder.record,
+        }
         write_provenance(folder, describe("evaluate", settings, parents, results=results))
     return scores
 
@@ -91,6 +107,7 @@ def evaluate_embedder(
     batch_size: int = 128,
     model: str = "",
     keep_run: KeepRun | None = None,
+    encode_only: bool = False,
     reporter: Reporter = SILENT,
 ) -> Scores:
     """Score an open model without writing anything; a model in training mode stays in it.
@@ -105,6 +122,7 @@ def evaluate_embedder(
         k: the K of data sets that M-BEIR does not give one (>= 1).
         model: the model's name in the scores.
         keep_run: called for each row with the ids and cosines of its queries' top candidates.
+        encode_only: stop before the search, for a process that shares in the encoding alone.
 
     Raises:
         ConfigError: an argument has an illegal value.
@@ -136,9 +154,10 @@ def evaluate_embedder(
         place_of = {id(pool): place for pool, place in zip(distinct, places, strict=True)}
         where_of = {id(task): where for task, where in zip(asked, wheres, strict=True)}
         rows = []
+        by_row = [] if encode_only else by_row
         for task, pool in reporter.track(by_row, "search", total=len(by_row)):
-            vectors = queries[where_of[id(task)]]
-            pool_vectors = candidates[place_of[id(pool)]]
+            vectors = queries.take(where_of[id(task)])
+            pool_vectors = candidates.take(place_of[id(pool)])
             row = _score(task, pool, vectors, pool_vectors, embedder.device)
             if keep_run is not None:
                 values, found = search(vectors, pool_vectors, RUN_DEPTH, device=embedder.device)

@@ -74,7 +74,7 @@ def test_encode_groups_gives_every_input_its_own_vector() -> None:
     vectors, places = encode_groups(Circle(), [inputs[:3], [], inputs[1:]])
     assert len(vectors) == 3
     for group, place in zip((inputs[:3], [], inputs[1:]), places, strict=True):
-        assert torch.equal(vectors[place], Circle().encode(group).reshape(-1, 2))
+        assert torch.equal(vectors.take(place), Circle().encode(group).reshape(-1, 2))
 
 
 def test_a_model_in_training_is_scored_in_evaluation_mode_and_given_back_as_it_was(
