@@ -118,7 +118,13 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "head": _OneOf(("auto", "keep", "drop")),
         "bridge_rows": _Range(low=20),
     },
-    "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
+    "EvaluateSettings": {
+        "instruction": _OneOf(("first", "seeded")),
+        "layout": _OneOf(("auto", "mbeir", "mmeb", "pairs")),
+        "unanswerable": _OneOf(("error", "zero")),
+        "bad_rows": _OneOf(("error", "skip")),
+        "bad_images": _OneOf(("error", "skip")),
+    },
     "MineSettings": {
         "negatives": _COUNT,
         "pool": _OneOf(("task", "union")),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from puma_cli.config.pairs_settings import PairsSettings
+
 
 @dataclass(frozen=True)
 class AnalyzeSettings:
@@ -115,19 +117,32 @@ class EvaluateSettings:
     """Settings of `puma eval`.
 
     Args:
+        data: what `layout` says; of MMEB also a hub id.
+        layout: `mbeir`, `mmeb` or `pairs`, or `auto` to tell from the data.
+        pairs: which columns of tables of pairs hold what.
         pools: `local` (the task's own candidates) and/or `union` (all candidates of the split).
         instruction: `first` for each data set's first prompt, or `seeded` for one of its prompts
             drawn per query from `seed`.
         limit: at most this many queries of each task (>= 1); the result is then marked partial.
         k: the data set's own K, reported beside 1, 5 and 10.
+        unanswerable: `error` for queries none of whose answers is in the pool, or `zero` to score
+            them 0.
+        bad_rows: `error` for broken lines of a data set, or `skip` to leave them out, counted.
+        bad_images: `error` for images that cannot be read, or `skip` to leave out what shows them,
+            counted.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     model: str
     data: Path
     output_dir: Path
+    layout: str = "auto"
+    pairs: PairsSettings = PairsSettings()
     split: str = "test"
     tasks: str = "*"
+    unanswerable: str = "error"
+    bad_rows: str = "error"
+    bad_images: str = "error"
     pools: tuple[str, ...] = ("local", "union")
     instruction: str = "first"
     limit: int | None = None

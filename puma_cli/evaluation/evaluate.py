@@ -17,13 +17,13 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.retrieval_data import RetrievalData
+from puma_cli.evaluation.answers import check_answers, check_instructions
 from puma_cli.evaluation.encode import Encoder, encode_groups
 from puma_cli.evaluation.metrics import ndcg
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
 from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
 from puma_cli.evaluation.search import rank_relevant, search
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
-from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.opening import load
 from puma_cli.progress import SILENT, Reporter
@@ -65,6 +65,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
             limit=settings.limit,
             instruction=settings.instruction,
             k=settings.k,
+            unanswerable=settings.unanswerable,
             seed=settings.seed,
             batch_size=settings.batch_size,
             model=settings.model,
@@ -87,6 +88,7 @@ def evaluate_embedder(
     limit: int | None = None,
     instruction: str = "first",
     k: int = 5,
+    unanswerable: str = "zero",
     seed: int = 0,
     batch_size: int = 128,
     model: str = "",
@@ -103,6 +105,7 @@ def evaluate_embedder(
         limit: at most this many queries of each task (>= 1); pools are always whole.
         instruction: `first` or `seeded` (by `seed` and qid).
         k: the K of data sets that M-BEIR does not give one (>= 1).
+        unanswerable: what becomes of queries without an answer in a pool: `error` or `zero`.
         model: the model's name in the scores.
         keep_run: called for each row with the ids and cosines of its queries' top candidates.
 
@@ -117,7 +120,10 @@ def evaluate_embedder(
     by_row = _pools(folder, split, asked, pools)
     distinct = list({id(pool): pool for _, pool in by_row}.values())
     asks = [task.inputs(folder.instructions, instruction, seed) for task in asked]
-    _note_unprompted(asked, asks, reporter)
+    check_answers(folder, split, by_row, unanswerable)
+    if bare := check_instructions(folder, asked, asks):
+        # A model trained with instructions scores worse without, and nothing else would show why.
+        reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
     with evaluation_mode(embedder.model):
         candidates, places = encode_groups(
             embedder,
@@ -200,19 +206,6 @@ def _score(
         positives=judged,
         ndcg=ndcg(ranks.positions, judged, 10),
     )
-
-
-def _note_unprompted(
-    tasks: Sequence[Task], asks: Sequence[Sequence[Input]], reporter: Reporter
-) -> None:
-    # A model trained with instructions scores worse without, and nothing else would show why.
-    bare = [
-        task.name.name
-        for task, inputs in zip(tasks, asks, strict=True)
-        if any(entry.instruction is None for entry in inputs)
-    ]
-    if bare:
-        reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
 
 
 def _warn(row: TaskScores, reporter: Reporter) -> None:

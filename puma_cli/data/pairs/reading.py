@@ -104,7 +104,7 @@ class _Reader:
     def skipped(self) -> str:
         """How many rows were left out, and what they lack; empty if none was."""
         counts = ", ".join(f"{count:,} {kind}" for kind, count in self._left_out.items())
-        return f"IncompleteError rows were left out: {counts}." if counts else ""
+        return f"Incomplete rows were left out: {counts}." if counts else ""
 
     def pairs(self, file: PairFile) -> Iterator[Pair]:
         """Yield the pairs of one table.

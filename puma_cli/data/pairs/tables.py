@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from puma_cli.data.lines import numbered_lines
 from puma_cli.errors import DataError
 
 Row = Mapping[str, Any]
-_BOM = b"\xef\xbb\xbf"
 # Lines of a jsonl file that tell its columns; keys that only later lines have are noticed there.
 _HEAD = 1_000
 
@@ -70,7 +70,7 @@ class JsonlTable:
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Row]]:
         """Yield the objects as they are."""
-        for number, line in _lines(self.path):
+        for number, line in numbered_lines(self.path):
             if not line.strip():
                 continue
             try:
@@ -115,7 +115,7 @@ class CsvTable:
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         # Strict, or a quotation mark that is never closed would swallow what follows.
-        reader = csv.reader((line for _, line in _lines(self.path)), strict=True)
+        reader = csv.reader((line for _, line in numbered_lines(self.path)), strict=True)
         number = 1
         try:
             for fields in reader:
@@ -128,26 +128,6 @@ class CsvTable:
                 cause=str(error),
                 hint="Is a quotation mark missing, or not doubled within a text?",
             ) from error
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                yield number, _decoded(raw.removeprefix(_BOM) if number == 1 else raw, path, number)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read.", cause=str(error)) from error
-
-
-def _decoded(raw: bytes, path: Path, number: int) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {number} is not UTF-8.",
-            cause=str(error),
-            hint="Save the file as UTF-8, and unpack it if it is compressed.",
-        ) from error
 
 
 def _empty(path: Path) -> DataError:
