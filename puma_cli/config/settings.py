@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from puma_cli.config.pairs_settings import PairsSettings
@@ -137,7 +137,7 @@ class EvaluateSettings:
     data: Path
     output_dir: Path
     layout: str = "auto"
-    pairs: PairsSettings = PairsSettings()
+    pairs: PairsSettings = field(default_factory=PairsSettings)
     split: str = "test"
     tasks: str = "*"
     unanswerable: str = "error"

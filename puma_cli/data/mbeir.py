@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 from puma_cli.data.instructions import Instructions, read_instructions
 from puma_cli.data.lines import numbered_lines
 from puma_cli.data.mbeir_rows import (
+    BROKEN,
     Qrel,
+    broken_line,
     parse_candidate,
     parse_object,
     parse_qrel,
@@ -261,20 +263,18 @@ class MbeirFolder:
         return self._parsed(path, lambda line: parse(parse_object(line)), "broken")
 
     def _parsed(self, path: Path, parse: Callable[[str], T], otherwise: str) -> Iterator[T]:
-        for number, line in numbered_lines(path):
+        def meet(error: DataError, number: int) -> None:
+            if not self._skip_broken:
+                raise error from error.__cause__
+            self.skipped[path.name] += 1
+
+        for number, line in numbered_lines(path, meet):
             if not line.strip():
                 continue
             try:
                 record = parse(line)
-            except (KeyError, ValueError, TypeError, AttributeError) as error:
-                if not self._skip_broken:
-                    where = f"{path}, line {number}"
-                    if isinstance(error, KeyError):
-                        raise DataError(f"{where} has no key {error}.") from error
-                    raise DataError(
-                        f"{where} is {otherwise}: {line.strip()[:80]!r}.", cause=f"{error}."
-                    ) from error
-                self.skipped[path.name] += 1
+            except BROKEN as error:
+                meet(broken_line(path, number, line, otherwise, error), number)
             else:
                 yield record
 

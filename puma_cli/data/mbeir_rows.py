@@ -8,8 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from puma_cli.data.records import MODALITIES, TASK_MODALITIES, Candidate, Query, clean_text
+from puma_cli.errors import DataError
 
 _NUMBER = re.compile(r"-?\d{1,9}", re.ASCII)
+
+
+# What parsing a line raises.
+BROKEN = (KeyError, ValueError, TypeError, AttributeError)
 
 
 class Qrel(NamedTuple):
@@ -33,6 +38,20 @@ def parse_object(line: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError("it is no JSON object")
     return row
+
+
+def broken_line(path: Path, number: int, line: str, what: str, error: Exception) -> DataError:
+    """Return the error of a line that could not be parsed.
+
+    Args:
+        what: what the line is instead, such as `broken`.
+        error: what parsing it raised.
+    """
+    if isinstance(error, KeyError):
+        return DataError(f"{path}, line {number} has no key {error}.")
+    told = DataError(f"{path}, line {number} is {what}: {line.strip()[:80]!r}.", cause=f"{error}.")
+    told.__cause__ = error
+    return told
 
 
 def parse_query(row: dict[str, Any], root: Path) -> Query:
@@ -67,8 +86,11 @@ def parse_candidate(row: dict[str, Any], root: Path) -> Candidate:
     return Candidate(_identifier(row["did"], "did"), text, image, modality)
 
 
-def parse_qrel(line: str, task_id: int) -> Qrel:
+def parse_qrel(line: str, task_id: int | None = None) -> Qrel:
     """Return the judgement of a line `qid 0 did relevance task_id`, the last of which may lack.
+
+    Args:
+        task_id: the task that the line must be of, or None for any.
 
     Raises:
         ValueError: the line has other columns, or is of another task.
@@ -78,7 +100,7 @@ def parse_qrel(line: str, task_id: int) -> Qrel:
         raise ValueError("the columns are: qid 0 did relevance task_id")
     if not all(_NUMBER.fullmatch(number) for number in columns[3:]):
         raise ValueError("the relevance and the task are whole numbers")
-    if len(columns) == 5 and int(columns[4]) != task_id:
+    if task_id is not None and len(columns) == 5 and int(columns[4]) != task_id:
         raise ValueError(f"it is of task {columns[4]} in a file of {task_id}")
     return Qrel(columns[0], columns[2], int(columns[3]))
 
