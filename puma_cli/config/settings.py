@@ -119,6 +119,8 @@ class EvaluateSettings:
     Args:
         data: what `layout` says; of MMEB also a hub id.
         layout: `mbeir`, `mmeb` or `pairs`, or `auto` to tell from the data.
+        images: folder of the images of MMEB or of pairs, of MMEB also a zip archive; by default
+            where they usually are.
         pairs: which columns of tables of pairs hold what.
         pools: `local` (the task's own candidates) and/or `union` (all candidates of the split).
         instruction: `first` for each data set's first prompt, or `seeded` for one of its prompts
@@ -137,6 +139,7 @@ class EvaluateSettings:
     data: Path
     output_dir: Path
     layout: str = "auto"
+    images: Path | None = None
     pairs: PairsSettings = field(default_factory=PairsSettings)
     split: str = "test"
     tasks: str = "*"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -237,6 +238,16 @@ class MbeirFolder:
             if line.split()[:1] == [qid]:
                 return f"{path}, line {number}"
         return str(path)
+
+    def named_at(self, image: Path) -> str:
+        """Return the first line that names an image, as `FILE, line N`; empty if none does."""
+        name = image.relative_to(self.root).as_posix() if image.is_relative_to(self.root) else ""
+        told = json.dumps(name), json.dumps(name, ensure_ascii=False)
+        for path in sorted([*self.root.glob("query/*/*.jsonl"), *self.root.glob("cand_pool/*/*")]):
+            for number, line in numbered_lines(path) if name else ():
+                if any(each in line for each in told):
+                    return f"{path}, line {number}"
+        return ""
 
     def _pool(self, path: Path) -> list[Candidate]:
         if path not in self._pools:

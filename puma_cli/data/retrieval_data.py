@@ -39,6 +39,10 @@ class RetrievalData(Protocol):
         """Return where it is said what answers a query, for errors; empty if nowhere."""
         ...
 
+    def named_at(self, image: Path) -> str:
+        """Return where an image is named, for errors; empty if nowhere."""
+        ...
+
     def local_pool(self, task: TaskName, split: str) -> list[Candidate]:
         """Return the candidates of a task."""
         ...

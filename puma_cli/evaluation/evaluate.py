@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.evaluation.answers import check_answers, check_instructions
 from puma_cli.evaluation.encode import Encoder, encode_groups
 from puma_cli.evaluation.metrics import ndcg
+from puma_cli.evaluation.mmeb.evaluate import evaluate_mmeb
+from puma_cli.evaluation.mmeb.means_file import write_means
+from puma_cli.evaluation.opening import ScoredData, open_scored_data
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
 from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
 from puma_cli.evaluation.search import rank_relevant, search
@@ -48,7 +53,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     """
     check_settings(settings)
     check_free(settings.output_dir, settings.overwrite)
-    data = MbeirFolder(settings.data)
+    data = open_scored_data(settings, reporter)
     model = resolve(settings.model, reporter)
     with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
@@ -56,26 +61,53 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
         )
         embedder = load(model, settings.device, settings.dtype)
-        scores = evaluate_embedder(
-            embedder,
-            data,
-            split=settings.split,
-            tasks=settings.tasks,
-            pools=settings.pools,
-            limit=settings.limit,
-            instruction=settings.instruction,
-            k=settings.k,
-            unanswerable=settings.unanswerable,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            model=settings.model,
-            keep_run=lambda row, dids, values: write_run(folder, row, dids, values),
-            reporter=reporter,
-        )
+        with data.images_named():
+            scores = _scores(
+                embedder, data, settings, lambda *run: write_run(folder, *run), reporter
+            )
         write_scores(folder, scores)
-        results = {"partial": scores.partial, "means": scores.means}
+        results: dict[str, Any] = {"partial": scores.partial, "means": scores.means}
+        if data.mmeb is not None:
+            results |= write_means(folder, scores)
         write_provenance(folder, describe("evaluate", settings, parents, results=results))
     return scores
+
+
+def _scores(
+    embedder: Encoder,
+    data: ScoredData,
+    settings: EvaluateSettings,
+    keep_run: KeepRun,
+    reporter: Reporter,
+) -> Scores:
+    if data.mmeb is not None:
+        return evaluate_mmeb(
+            embedder,
+            data.mmeb,
+            tasks=settings.tasks,
+            limit=settings.limit,
+            batch_size=settings.batch_size,
+            model=settings.model,
+            reporter=reporter,
+        )
+    assert data.retrieval is not None
+    found = evaluate_embedder(
+        embedder,
+        data.retrieval,
+        split=settings.split,
+        tasks=settings.tasks,
+        pools=[pool for pool in settings.pools if pool in data.pools] or data.pools,
+        limit=settings.limit,
+        instruction=settings.instruction,
+        k=settings.k,
+        unanswerable=settings.unanswerable,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        model=settings.model,
+        keep_run=keep_run,
+        reporter=reporter,
+    )
+    return replace(found, protocol=data.protocol, skipped=data.skipped)
 
 
 def evaluate_embedder(

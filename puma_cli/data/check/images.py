@@ -9,13 +9,10 @@ import numpy as np
 
 from puma_cli.data.check.hashes import Hashes, hash_of, is_in
 from puma_cli.errors import ImageError
-from puma_cli.models.decoding import decoded, size_of
+from puma_cli.models.looking import look_at
 
 # So many lines' images are gathered before they are looked up among those already seen.
 _LINES = 50_000
-# Of a header: more than nearly any image has before its first pixel.
-_HEAD = 1 << 16
-LOOKS = ("decoded", "headers", "not")
 
 
 class ImageCheck:
@@ -77,29 +74,3 @@ class OfFile:
                 self._tell(line, error)
         self._distinct = np.union1d(self._distinct, hashes)
         self._waiting.clear()
-
-
-def look_at(image: Path, look: str) -> None:
-    """Check that an image can be used.
-
-    Raises:
-        ImageError: it is missing, or what was read of it is broken.
-    """
-    if look == "not":
-        return
-    try:
-        with image.open("rb") as file:
-            start = file.read(_HEAD) if look == "headers" else file.read()
-            try:
-                size_of(start, image)
-            except ImageError:
-                if look != "headers":
-                    raise
-                size_of(start + file.read(), image)
-    except FileNotFoundError as error:
-        raise ImageError(f"The image {image} is missing.", path=image) from error
-    except (OSError, ValueError) as error:
-        problem = f"The image {image} cannot be read."
-        raise ImageError(problem, cause=str(error), path=image) from error
-    if look == "decoded":
-        decoded(start, image)

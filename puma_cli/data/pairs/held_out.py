@@ -47,6 +47,10 @@ class HeldOut:
         """Return nothing: a row of the table says both."""
         return ""
 
+    def named_at(self, image: Path) -> str:
+        """Return nothing: every image was looked for when its row was read."""
+        return ""
+
     def local_pool(self, task: TaskName, split: str) -> list[Candidate]:
         """Return the candidates that the task's queries are searched in."""
         return self.pools[task]

@@ -62,7 +62,7 @@ def read_pairs(
         names = ", ".join(dict.fromkeys(file.dataset for file in files))
         raise DataError(f"No data set matches {tasks!r}.", hint=f"The data sets are: {names}.")
     collection = Collection(dict.fromkeys(file.dataset for file in chosen), settings.prompt)
-    reader = _Reader(settings, path if path.is_dir() else path.parent)
+    reader = PairReader(settings, path if path.is_dir() else path.parent)
     for file in reporter.track(chosen, "tables", total=len(chosen)):
         asked = [task for task in _tasks_of(file.dataset) if is_asked_for(task, tasks)]
         by_number = {task.task_id: task for task in asked}
@@ -87,23 +87,28 @@ def read_pairs(
     return PairData(queries, asked_of, pool, Instructions(), validation)
 
 
-class _Reader:
+class PairReader:
     """Reads the pairs of files, and counts what it leaves out.
 
     Args:
         root: the folder of the data.
+
+    Attributes:
+        place: where the pair stands that was read last, as `FILE, line N`.
+        left_out: numbers of rows that were left out, by what they lack.
     """
 
     def __init__(self, settings: PairsSettings, root: Path) -> None:
         self.root = root
+        self.place = ""
         self.roles: dict[Roles, None] = {}
         self._settings = settings
-        self._left_out: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
 
     @property
     def skipped(self) -> str:
         """How many rows were left out, and what they lack; empty if none was."""
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in self._left_out.items())
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in self.left_out.items())
         return f"Incomplete rows were left out: {counts}." if counts else ""
 
     def pairs(self, file: PairFile) -> Iterator[Pair]:
@@ -133,6 +138,7 @@ class _Reader:
                     f"{file.path}, {table.unit} {number} is broken.", cause=str(error)
                 ) from error
             else:
+                self.place = f"{file.path}, {table.unit} {number}"
                 yield pair
         if not number:
             raise DataError(f"{file.path} has a line of names but no rows.")
@@ -146,7 +152,7 @@ class _Reader:
                 cause=str(error),
                 hint="\n".join(line for line in (error.hint, otherwise) if line),
             ) from error
-        self._left_out[error.kind] += 1
+        self.left_out[error.kind] += 1
 
 
 def _summary(collection: Collection, validation: HeldOut | None) -> str:
