@@ -11,14 +11,14 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def numbered_lines(
-    path: Path, meet: Callable[[DataError, int], None] | None = None
+    path: Path, meet: Callable[[int, DataError], None] | None = None
 ) -> Iterator[tuple[int, str]]:
     """Yield the lines of a UTF-8 file from number 1 on; a byte order mark is no part of the first.
 
     Lines end at line feeds alone: a text may hold other characters that some call line ends.
 
     Args:
-        meet: takes the error and number of a line that is no UTF-8, which is then left out.
+        meet: takes the number and the error of a line that is no UTF-8, which is then left out.
 
     Raises:
         DataError: the file is missing or cannot be read, or a line is no UTF-8.
@@ -32,7 +32,7 @@ def numbered_lines(
                     told = _no_text(path, number, error)
                     if meet is None:
                         raise told from error
-                    meet(told, number)
+                    meet(number, told)
                 else:
                     yield number, line
     except FileNotFoundError as error:

@@ -274,7 +274,7 @@ class MbeirFolder:
         return self._parsed(path, lambda line: parse(parse_object(line)), "broken")
 
     def _parsed(self, path: Path, parse: Callable[[str], T], otherwise: str) -> Iterator[T]:
-        def meet(error: DataError, number: int) -> None:
+        def meet(number: int, error: DataError) -> None:
             if not self._skip_broken:
                 raise error from error.__cause__
             self.skipped[path.name] += 1
@@ -285,7 +285,7 @@ class MbeirFolder:
             try:
                 record = parse(line)
             except BROKEN as error:
-                meet(broken_line(path, number, line, otherwise, error), number)
+                meet(number, broken_line(path, number, line, otherwise, error))
             else:
                 yield record
 

@@ -67,7 +67,7 @@ class ScoredData:
         if isinstance(self._base, MbeirFolder):
             found["rows"] += sum(self._base.skipped.values())
         if isinstance(self._base, AskedPairs):
-            found["rows"] += sum(self._base.skipped.values())
+            found["rows"] += self._base.skipped
         if self._remaining is not None:
             found["images"] += len(self._remaining.unreadable)
             found["queries without an answer"] += sum(self._remaining.unanswered.values())
@@ -117,12 +117,8 @@ def open_scored_data(settings: EvaluateSettings, reporter: Reporter = SILENT) ->
         )
     if layout == PAIRS:
         _check_unused(settings, PAIRS)
-        own = replace(
-            settings.pairs,
-            images=settings.images or settings.pairs.images,
-            incomplete="skip" if skip_rows else settings.pairs.incomplete,
-        )
-        pairs = AskedPairs(path, own, settings.split, reporter)
+        own = replace(settings.pairs, images=settings.images or settings.pairs.images)
+        pairs = AskedPairs(path, own, settings.split, skip_rows, reporter)
         several = len(pairs.datasets) > 1
         found = ScoredData(results.PAIRS, pairs, pools=(LOCAL, UNION) if several else (LOCAL,))
     else:

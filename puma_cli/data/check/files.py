@@ -162,7 +162,7 @@ class FileChecks:
     def _parsed(
         self, path: Path, parse: Callable[[str], T], otherwise: str
     ) -> Iterator[tuple[int, T]]:
-        def meet(error: DataError, number: int) -> None:
+        def meet(number: int, error: DataError) -> None:
             said = str(error).removeprefix(f"{path}, line {number} ")
             self.faults.add("broken line", self.at(path, number), said)
 
@@ -173,7 +173,7 @@ class FileChecks:
                 try:
                     record = parse(line)
                 except BROKEN as error:
-                    meet(broken_line(path, number, line, otherwise, error), number)
+                    meet(number, broken_line(path, number, line, otherwise, error))
                 else:
                     yield number, record
         except DataError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from puma_cli.data.mmeb.images import MmebImages
 from puma_cli.data.mmeb.rows import INSTRUCTION_COLUMNS, QUERY_COLUMNS, MmebRow, read_row
 from puma_cli.data.pairs.parquet import ParquetTable
-from puma_cli.data.pairs.tables import JsonlTable, Table
+from puma_cli.data.pairs.tables import JsonlTable, Meet, Table
 from puma_cli.errors import DataError, ImageError
 from puma_cli.models.inputs import Input
 from puma_cli.models.looking import look_at
@@ -56,6 +56,7 @@ class MmebFolder:
         skip_rows: leave broken rows out, and count them in `skipped`.
         skip_images: leave out candidates whose image cannot be read, and rows that lose their query
             or answer so, and count the images in `skipped`.
+        meet: takes where a row stands that is broken, and its error; the row is then left out.
 
     Raises:
         DataError: it is missing, or has another layout.
@@ -67,6 +68,7 @@ class MmebFolder:
         images: Path | None = None,
         skip_rows: bool = False,
         skip_images: bool = False,
+        meet: Callable[[str, DataError], None] | None = None,
     ) -> None:
         self.root = root
         self._files = _tables_of(root)
@@ -81,7 +83,8 @@ class MmebFolder:
             )
         self.skipped: Counter[str] = Counter()
         self._images = MmebImages(root, images)
-        self._skip_rows, self._skip_images = skip_rows, skip_images
+        self._skip_images = skip_images
+        self._meet = self._count if skip_rows else meet
         self._bad: dict[Path, bool] = {}
 
     @property
@@ -120,7 +123,7 @@ class MmebFolder:
         places: dict[Input, int] = {}
         queries, numbers, own = [], [], []
         instructed, empty = False, 0
-        for number, row, told in self._rows(name):
+        for number, row, told in self.rows(name):
             instructed |= told
             empty += sum(entry == Input(text="") for entry in row.candidates)
             queries.append(row.query)
@@ -133,10 +136,15 @@ class MmebFolder:
             name, tuple(queries), tuple(numbers), tuple(places), tuple(own), instructed, empty
         )
 
-    def _rows(self, name: str) -> Iterator[tuple[int, MmebRow, bool]]:
+    def rows(self, name: str) -> Iterator[tuple[int, MmebRow, bool]]:
+        """Yield the rows of a data set with their numbers, and whether they have instructions.
+
+        Raises:
+            DataError: a table or a row is broken.
+        """
         before = 0
         for path in self._files[name]:
-            table = _open(path)
+            table = _open(path, self._meet_line(path))
             missing = [column for column in QUERY_COLUMNS if column not in table.columns]
             if missing:
                 raise DataError(
@@ -149,29 +157,42 @@ class MmebFolder:
                 try:
                     read = self._readable(read_row(row, self._find))
                 except (ValueError, KeyError, ImageError) as error:
-                    self._leave_out(error, path, table.unit, number)
+                    self._leave_out(error, f"{path}, {table.unit} {number}")
                 else:
                     if read is not None:
                         yield before + number, read, bool(instructions)
             before += number
 
-    def _leave_out(self, error: Exception, path: Path, unit: str, number: int) -> None:
-        where = f"{path}, {unit} {number}"
+    def _meet_line(self, path: Path) -> Meet | None:
+        meet = self._meet
+        if meet is None:
+            return None
+        return lambda number, error: meet(f"{path}, line {number}", error)
+
+    def _count(self, where: str, error: DataError) -> None:
         if isinstance(error, ImageError):
-            raise ImageError(
+            raise error from error.__cause__
+        self.skipped["rows"] += 1
+
+    def _leave_out(self, error: Exception, where: str) -> None:
+        if isinstance(error, ImageError):
+            told: DataError = ImageError(
                 error.problem,
                 cause=f"It is named in {where}. {error.cause}".strip(),
                 hint=error.hint or "To leave out what shows it: --bad-images skip",
                 path=error.path,
-            ) from error
-        if not self._skip_rows:
+            )
+        else:
             said = f"has no key {error}" if isinstance(error, KeyError) else "is broken"
-            raise DataError(
+            told = DataError(
                 f"{where} {said}.",
                 cause=f"{error}.",
                 hint="To leave such rows out: --bad-rows skip",
-            ) from error
-        self.skipped["rows"] += 1
+            )
+        if self._meet is None:
+            raise told from error
+        told.__cause__ = error
+        self._meet(where, told)
 
     def _find(self, name: str) -> Path:
         try:
@@ -228,5 +249,5 @@ def _tables_of(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _open(path: Path) -> Table:
-    return ParquetTable(path, _ROWS) if path.suffix == ".parquet" else JsonlTable(path)
+def _open(path: Path, meet: Meet | None = None) -> Table:
+    return ParquetTable(path, _ROWS) if path.suffix == ".parquet" else JsonlTable(path, meet)

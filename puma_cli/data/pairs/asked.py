@@ -31,6 +31,7 @@ class AskedPairs:
         path: a table, or a folder of them.
         settings: which columns hold what.
         split: which split is meant where names of files tell several.
+        skip_broken: leave broken and incomplete rows out, and count them in `skipped`.
 
     Raises:
         ConfigError: columns are named in part only.
@@ -42,15 +43,17 @@ class AskedPairs:
         path: Path,
         settings: PairsSettings,
         split: str = "test",
+        skip_broken: bool = False,
         reporter: Reporter = SILENT,
     ) -> None:
+        self.skipped = 0
         self.root = path if path.is_dir() else path.parent
         self.instructions = Instructions()
         preferred = (split,) if settings.split is None else (settings.split,)
         files = pair_files(path, settings.split, preferred)
         datasets = list(dict.fromkeys(file.dataset for file in files))
         collection = Collection(datasets, settings.prompt)
-        reader = PairReader(settings, self.root)
+        reader = PairReader(settings, self.root, self._count if skip_broken else None)
         self._places: dict[str, str] = {}
         for file in reporter.track(files, "tables", total=len(files)):
             for pair in reader.pairs(file):
@@ -59,10 +62,11 @@ class AskedPairs:
         if not collection.queries:
             raise DataError(f"No pair is left of {path}.", cause=reader.skipped)
         collection.close()
-        self.skipped = dict(reader.left_out)
+        self.skipped += sum(reader.left_out.values())
         self._pools: dict[str, dict[str, Candidate]] = {}
         self._asked = self._merged(collection)
-        reporter.note(" ".join(filter(None, (self._summary(), reader.skipped))))
+        left_out = f"{self.skipped:,} rows were left out." if self.skipped else ""
+        reporter.note(" ".join(filter(None, (self._summary(), left_out))))
         for roles in reader.roles:
             reporter.note(f"Columns: {roles}.")
 
@@ -104,6 +108,9 @@ class AskedPairs:
                 if query.image == image or shown & {*query.positives, *query.negatives}:
                     return self._places[query.qid]
         return ""
+
+    def _count(self, where: str, error: DataError) -> None:
+        self.skipped += 1
 
     def _merged(self, collection: Collection) -> dict[TaskName, list[Query]]:
         same = _same_content(collection.candidates)

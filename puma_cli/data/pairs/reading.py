@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +92,22 @@ class PairReader:
 
     Args:
         root: the folder of the data.
+        meet: takes where a row stands that is broken or incomplete, and its error; the row is then
+            left out, whatever the settings say.
 
     Attributes:
         place: where the pair stands that was read last, as `FILE, line N`.
         left_out: numbers of rows that were left out, by what they lack.
     """
 
-    def __init__(self, settings: PairsSettings, root: Path) -> None:
+    def __init__(
+        self,
+        settings: PairsSettings,
+        root: Path,
+        meet: Callable[[str, DataError], None] | None = None,
+    ) -> None:
         self.root = root
+        self._meet = meet
         self.place = ""
         self.roles: dict[Roles, None] = {}
         self._settings = settings
@@ -117,7 +125,12 @@ class PairReader:
         Raises:
             DataError: the table is broken, or a row is and must not be left out.
         """
-        table = open_table(file.path)
+
+        def meet(number: int, error: DataError) -> None:
+            assert self._meet is not None
+            self._meet(f"{file.path}, line {number}", error)
+
+        table = open_table(file.path, None if self._meet is None else meet)
         own = self._settings.images
         # Of a folder such as MMEB's, one data set may be given alone.
         usual = [file.path.parent, self.root, self.root.parent]
@@ -134,9 +147,11 @@ class PairReader:
             except IncompleteError as error:
                 self._leave_out(error, f"{file.path}, {table.unit} {number}")
             except (ValueError, OSError) as error:
-                raise DataError(
-                    f"{file.path}, {table.unit} {number} is broken.", cause=str(error)
-                ) from error
+                where = f"{file.path}, {table.unit} {number}"
+                told = DataError(f"{where} is broken.", cause=str(error))
+                if self._meet is None:
+                    raise told from error
+                self._meet(where, told)
             else:
                 self.place = f"{file.path}, {table.unit} {number}"
                 yield pair
@@ -145,13 +160,17 @@ class PairReader:
         self.roles[roles] = None
 
     def _leave_out(self, error: IncompleteError, where: str) -> None:
+        otherwise = "To leave such rows out: --set pairs.incomplete=skip"
+        told = DataError(
+            f"{where} is incomplete.",
+            cause=str(error),
+            hint="\n".join(line for line in (error.hint, otherwise) if line),
+        )
+        if self._meet is not None:
+            self._meet(where, told)
+            return
         if self._settings.incomplete == "refuse":
-            otherwise = "To leave such rows out: --set pairs.incomplete=skip"
-            raise DataError(
-                f"{where} is incomplete.",
-                cause=str(error),
-                hint="\n".join(line for line in (error.hint, otherwise) if line),
-            ) from error
+            raise told from error
         self.left_out[error.kind] += 1
 
 
