@@ -125,8 +125,8 @@ class _TableCheck:
             except (DataError, ConfigError) as error:
                 self._faults.add("unreadable file", name, str(error))
             pictures = looked.close()
-            counts = (len(np.unique(each.hashes)) for each in (queries, answers))
-            self._tasks.append(TaskCount("", name, *counts, rows, len(pictures)))
+            asked, answer = (len(np.unique(each.hashes)) for each in (queries, answers))
+            self._tasks.append(TaskCount("", name, asked, answer, rows, len(pictures)))
             self._files.append(FileCount(name, rows, self._faults.total - before))
 
     def _meet(self, where: str, error: DataError) -> None:

@@ -67,7 +67,7 @@ class JsonlTable:
     def __init__(self, path: Path, meet: Meet | None = None) -> None:
         self.path = path
         # What is broken in the first lines is told when they are read in earnest.
-        self._meet = None if meet is None else _forget
+        self._meet: Meet | None = None if meet is None else _forget
         names: dict[str, None] = {}
         for _, row in islice(self.rows(()), _HEAD):
             names |= dict.fromkeys(row)
