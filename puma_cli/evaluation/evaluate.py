@@ -62,7 +62,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
         )
         embedder = load(model, settings.device, settings.dtype)
         with data.images_named():
-            scores = _scores(
+            scores = score_data(
                 embedder, data, settings, lambda *run: write_run(folder, *run), reporter
             )
         write_scores(folder, scores)
@@ -73,13 +73,22 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     return scores
 
 
-def _scores(
+def score_data(
     embedder: Encoder,
     data: ScoredData,
     settings: EvaluateSettings,
-    keep_run: KeepRun,
-    reporter: Reporter,
+    keep_run: KeepRun | None = None,
+    reporter: Reporter = SILENT,
 ) -> Scores:
+    """Score an open model on open data as the settings say, without writing anything.
+
+    Args:
+        keep_run: see `evaluate_embedder`; MMEB has no runs.
+
+    Raises:
+        DataError: the data are broken.
+        NumericError: an embedding is not finite.
+    """
     if data.mmeb is not None:
         return evaluate_mmeb(
             embedder,
