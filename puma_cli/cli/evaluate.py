@@ -10,9 +10,11 @@ import typer
 
 import puma_cli
 from puma_cli.cli import encoding_options, options
+from puma_cli.cli.mmeb_table import mmeb_tables
 from puma_cli.cli.naming import percent, puma, short_name
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import Session, session
+from puma_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from puma_cli.evaluation.results import Scores
@@ -24,6 +26,20 @@ def evaluate(
     ctx: typer.Context,
     model: options.Model = None,
     data: options.Data = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", metavar="FILE", help="Table of pairs, or a folder of them."),
+    ] = None,
+    mmeb: Annotated[
+        str | None,
+        typer.Option(
+            "--mmeb", metavar="DIR|ID", help="MMEB: a folder, or TIGER-Lab/MMEB-eval on the hub."
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="PATH", help="Images of --mmeb or --pairs, if elsewhere."),
+    ] = None,
     output_dir: Annotated[Path | None, options.output_dir("scores-MODEL-SPLIT")] = None,
     split: Annotated[str | None, options.split("test")] = None,
     tasks: options.Tasks = None,
@@ -48,6 +64,14 @@ def evaluate(
     k: Annotated[
         int | None,
         typer.Option("--k", metavar="K", help="The data set's own cutoff.  [default: 5]"),
+    ] = None,
+    bad_rows: Annotated[
+        str | None,
+        typer.Option("--bad-rows", metavar="NAME", help="error, or skip.  [default: error]"),
+    ] = None,
+    bad_images: Annotated[
+        str | None,
+        typer.Option("--bad-images", metavar="NAME", help="error, or skip.  [default: error]"),
     ] = None,
     limit: options.Limit = None,
     batch_size: Annotated[
@@ -74,11 +98,12 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score MODEL on a data set by the M-BEIR protocol.
+    """Score MODEL on a data set by the M-BEIR protocol, on MMEB by its own, or on pairs.
 
     Example: puma eval puma-mini --data scenes
     """
     with session(ctx, shared=True) as run:
+        _choose_data(run)
         if list_tasks:
             _list_tasks(run)
             return
@@ -91,6 +116,22 @@ def evaluate(
         # Processes other than the first have done their part.
         if scores.rows:
             run.finish(_outcome(scores, settings.output_dir))
+
+
+def _choose_data(run: Session) -> None:
+    """Turn --pairs and --mmeb into the settings that they stand for."""
+    layouts = {"data": None, "pairs": "pairs", "mmeb": "mmeb"}
+    given = [name for name in layouts if run.params.get(name) is not None]
+    if len(given) > 1:
+        raise ConfigError(
+            f"--{given[0]} and --{given[1]} are both given.", hint="Score one data set at a time."
+        )
+    for name in given:
+        run.params["data"] = Path(run.params[name])
+        if layouts[name]:
+            run.params["layout"] = layouts[name]
+    # `pairs` is also the name of a group of settings.
+    run.params.pop("pairs", None)
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -117,7 +158,15 @@ def _list_tasks(run: Session) -> None:
 
 
 def _outcome(scores: Scores, folder: Path) -> Outcome:
-    limited = f", at most {scores.limit} queries a task: PARTIAL" if scores.partial else ""
+    limited = f", {scores.left_out}: PARTIAL" if scores.partial else ""
+    title = f"{scores.model} on {scores.data}, {scores.split}, in percent{limited}"
+    means: dict[str, Any] = {}
+    tables: list[Table | str] = [_table(scores, title)]
+    if scores.protocol == "mmeb":
+        from puma_cli.evaluation.mmeb.means_file import means_of
+
+        means = means_of(scores)
+        tables = mmeb_tables(scores, means, title)
     return Outcome(
         value=str(folder),
         payload={
@@ -125,7 +174,9 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
             "model": scores.model,
             "data": scores.data,
             "split": scores.split,
+            "protocol": scores.protocol,
             "partial": scores.partial,
+            "skipped": dict(scores.skipped),
             "mean": scores.means,
             "rows": [
                 {
@@ -137,9 +188,10 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
                 }
                 for row in scores.rows
             ],
+            **means,
         },
         body=(
-            _table(scores, f"{scores.model} on {scores.data}, {scores.split}, in percent{limited}"),
+            *tables,
             *_warnings(scores),
             f"Scores: {folder}",
         ),

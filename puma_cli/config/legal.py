@@ -125,6 +125,10 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "image_workers": _Range(low=-1),
         "attention": _OneOf(ATTENTIONS),
         "store_dtype": _OneOf(_DTYPES),
+        "layout": _OneOf(("auto", "mbeir", "mmeb", "pairs")),
+        "unanswerable": _OneOf(("error", "zero")),
+        "bad_rows": _OneOf(("error", "skip")),
+        "bad_images": _OneOf(("error", "skip")),
     },
     "MineSettings": {
         "negatives": _COUNT,

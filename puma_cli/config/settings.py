@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from puma_cli.config.pairs_settings import PairsSettings
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ class EvaluateSettings:
     """Settings of `puma eval`.
 
     Args:
+        data: what `layout` says; of MMEB also a hub id.
+        layout: `mbeir`, `mmeb` or `pairs`, or `auto` to tell from the data.
+        images: folder of the images of MMEB or of pairs, of MMEB also a zip archive; by default
+            where they usually are.
+        pairs: which columns of tables of pairs hold what.
         pools: `local` (the task's own candidates) and/or `union` (all candidates of the split).
         instruction: `first` for each data set's first prompt, or `seeded` for one of its prompts
             drawn per query from `seed`.
@@ -130,14 +137,25 @@ class EvaluateSettings:
         store_dtype: number format that vectors are kept in; `auto` is float32 where the model
             computes in it, and float16 otherwise.
         rehash: read every file of model and data again to see what it holds.
+        unanswerable: `error` for queries none of whose answers is in the pool, or `zero` to score
+            them 0.
+        bad_rows: `error` for broken lines of a data set, or `skip` to leave them out, counted.
+        bad_images: `error` for images that cannot be read, or `skip` to leave out what shows them,
+            counted.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     model: str
     data: Path
     output_dir: Path
+    layout: str = "auto"
+    images: Path | None = None
+    pairs: PairsSettings = field(default_factory=PairsSettings)
     split: str = "test"
     tasks: str = "*"
+    unanswerable: str = "error"
+    bad_rows: str = "error"
+    bad_images: str = "error"
     pools: tuple[str, ...] = ("local", "union")
     instruction: str = "first"
     limit: int | None = None

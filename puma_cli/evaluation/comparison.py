@@ -138,9 +138,9 @@ def compare(
         _check_same(paths[0], scores[0], tables[0], path, each, table)
         if each.partial and not allow_partial:
             raise DataError(
-                f"The scores in `{path}` are partial: at most {each.limit} queries of each task.",
-                hint="Score all queries with `puma eval` without --limit, or compare with "
-                "--allow-partial.",
+                f"The scores in `{path}` are partial: {each.left_out}.",
+                hint="Score all queries with `puma eval` without --limit and on whole data, or "
+                "compare with --allow-partial.",
             )
     tasks = list(tables[0])
     values = [np.stack([table[task].values(metric) for table in tables], axis=1) for task in tasks]
@@ -198,7 +198,9 @@ def _check_same(
 ) -> None:
     """Raise DataError unless both score the same queries in the same pools."""
     problem = ""
-    if first.split != other.split:
+    if first.protocol != other.protocol:
+        problem = f"the rules of {other.protocol}, not of {first.protocol}"
+    elif first.split != other.split:
         problem = f"the split {other.split!r}, not {first.split!r}"
     elif odd := sorted(set(first_table) ^ set(table)):
         problem = f"other tasks: only one of them has {', '.join(odd)}"
@@ -223,7 +225,8 @@ def _check_same(
 def _notes(scores: Sequence[Scores]) -> list[str]:
     notes = []
     if any(each.partial for each in scores):
-        notes.append(f"Partial: at most {scores[0].limit} queries of each task.")
+        left_out = next(each.left_out for each in scores if each.partial)
+        notes.append(f"Partial: {left_out}.")
     if len({(each.instruction, each.seed * (each.instruction == "seeded")) for each in scores}) > 1:
         notes.append("The models were given differently chosen instructions.")
     return notes

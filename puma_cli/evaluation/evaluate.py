@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +20,16 @@ from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.encoding.encoder import StoredEncoder
+from puma_cli.evaluation.answers import check_answers, check_instructions
 from puma_cli.evaluation.encode import Encoder, encode_groups
 from puma_cli.evaluation.metrics import ndcg
+from puma_cli.evaluation.mmeb.evaluate import evaluate_mmeb
+from puma_cli.evaluation.mmeb.means_file import write_means
+from puma_cli.evaluation.opening import ScoredData, open_scored_data
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
 from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
 from puma_cli.evaluation.search import rank_relevant, search
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
-from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.processes import join
 from puma_cli.progress import SILENT, Reporter
@@ -53,44 +58,81 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     processes = join(settings.device)
     if processes.is_main:
         check_free(settings.output_dir, settings.overwrite)
-    data = MbeirFolder(settings.data)
+    data = open_scored_data(settings, reporter)
     model = resolve(settings.model, reporter)
     encoder = StoredEncoder(model, settings, settings.model, processes)
-
-    def score(keep_run: KeepRun | None) -> Scores:
-        return evaluate_embedder(
-            encoder,
-            data,
-            split=settings.split,
-            tasks=settings.tasks,
-            pools=settings.pools,
-            limit=settings.limit,
-            instruction=settings.instruction,
-            k=settings.k,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            model=settings.model,
-            keep_run=keep_run,
-            encode_only=not processes.is_main,
-            reporter=reporter,
-        )
-
     if not processes.is_main:
-        return score(None)
+        with data.images_named():
+            return score_data(encoder, data, settings, None, reporter, encode_only=True)
     with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
             Parent("model", settings.model, identify(model, settings.full_hash)),
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
         )
-        scores = score(lambda row, dids, values: write_run(folder, row, dids, values))
+        with data.images_named():
+            scores = score_data(
+                encoder, data, settings, lambda *run: write_run(folder, *run), reporter
+            )
         write_scores(folder, scores)
-        results = {
+        results: dict[str, Any] = {
             "partial": scores.partial,
             "means": scores.means,
             "encoding": encoder.record,
         }
+        if data.mmeb is not None:
+            results |= write_means(folder, scores)
         write_provenance(folder, describe("evaluate", settings, parents, results=results))
     return scores
+
+
+def score_data(
+    embedder: Encoder,
+    data: ScoredData,
+    settings: EvaluateSettings,
+    keep_run: KeepRun | None = None,
+    reporter: Reporter = SILENT,
+    encode_only: bool = False,
+) -> Scores:
+    """Score an open model on open data as the settings say, without writing anything.
+
+    Args:
+        keep_run: see `evaluate_embedder`; MMEB has no runs.
+        encode_only: return scores without rows, for a process that shares in the encoding alone.
+
+    Raises:
+        DataError: the data are broken.
+        NumericError: an embedding is not finite.
+    """
+    if data.mmeb is not None:
+        found = evaluate_mmeb(
+            embedder,
+            data.mmeb,
+            tasks=settings.tasks,
+            limit=settings.limit,
+            batch_size=settings.batch_size,
+            model=settings.model,
+            reporter=reporter,
+        )
+        return replace(found, rows=()) if encode_only else found
+    assert data.retrieval is not None
+    found = evaluate_embedder(
+        embedder,
+        data.retrieval,
+        split=settings.split,
+        tasks=settings.tasks,
+        pools=[pool for pool in settings.pools if pool in data.pools] or data.pools,
+        limit=settings.limit,
+        instruction=settings.instruction,
+        k=settings.k,
+        unanswerable=settings.unanswerable,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        model=settings.model,
+        keep_run=keep_run,
+        encode_only=encode_only,
+        reporter=reporter,
+    )
+    return replace(found, protocol=data.protocol, skipped=data.skipped)
 
 
 def evaluate_embedder(
@@ -103,6 +145,7 @@ def evaluate_embedder(
     limit: int | None = None,
     instruction: str = "first",
     k: int = 5,
+    unanswerable: str = "zero",
     seed: int = 0,
     batch_size: int = 128,
     model: str = "",
@@ -120,6 +163,7 @@ def evaluate_embedder(
         limit: at most this many queries of each task (>= 1); pools are always whole.
         instruction: `first` or `seeded` (by `seed` and qid).
         k: the K of data sets that M-BEIR does not give one (>= 1).
+        unanswerable: what becomes of queries without an answer in a pool: `error` or `zero`.
         model: the model's name in the scores.
         keep_run: called for each row with the ids and cosines of its queries' top candidates.
         encode_only: stop before the search, for a process that shares in the encoding alone.
@@ -135,7 +179,10 @@ def evaluate_embedder(
     by_row = _pools(folder, split, asked, pools)
     distinct = list({id(pool): pool for _, pool in by_row}.values())
     asks = [task.inputs(folder.instructions, instruction, seed) for task in asked]
-    _note_unprompted(asked, asks, reporter)
+    check_answers(folder, split, by_row, unanswerable)
+    if bare := check_instructions(folder, asked, asks):
+        # A model trained with instructions scores worse without, and nothing else would show why.
+        reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
     with evaluation_mode(embedder.model):
         candidates, places = encode_groups(
             embedder,
@@ -219,19 +266,6 @@ def _score(
         positives=judged,
         ndcg=ndcg(ranks.positions, judged, 10),
     )
-
-
-def _note_unprompted(
-    tasks: Sequence[Task], asks: Sequence[Sequence[Input]], reporter: Reporter
-) -> None:
-    # A model trained with instructions scores worse without, and nothing else would show why.
-    bare = [
-        task.name.name
-        for task, inputs in zip(tasks, asks, strict=True)
-        if any(entry.instruction is None for entry in inputs)
-    ]
-    if bare:
-        reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
 
 
 def _warn(row: TaskScores, reporter: Reporter) -> None:

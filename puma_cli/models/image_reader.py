@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from puma_cli.errors import DataError
+from puma_cli.errors import DataError, ImageError
 from puma_cli.models.augmentation import random_view
+from puma_cli.models.decoding import decoded, size_of
 from puma_cli.models.recently_used import RecentlyUsed
 
 PIXEL_CACHE_BYTES = 1 << 30
@@ -21,8 +21,6 @@ COUNT_CACHE_ENTRIES = 1_000_000
 STAND_IN = (28, 28)
 # An image as the vision tower takes it: flattened patches (P, C), and their grid (3).
 Pixels = tuple[np.ndarray, tuple[int, ...]]
-# What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
-_UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class ImageReader:
@@ -80,12 +78,7 @@ class ImageReader:
         return count
 
     def _count(self, path: Path) -> int:
-        try:
-            with Image.open(io.BytesIO(self._encoded(path))) as image:
-                width, height = image.size
-            return self._patches(width, height)
-        except _UNDECODABLE as error:
-            raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+        return self._patches(*size_of(self._encoded(path), path))
 
     def _patches(self, width: int, height: int) -> int:
         return int(self._image_processor.get_number_of_image_patches(height, width))
@@ -107,7 +100,7 @@ class ImageReader:
         if path in self.unreadable:
             return Image.new("RGB", STAND_IN, "white")
         try:
-            image = _decoded(self._encoded(path), path)
+            image = decoded(self._encoded(path), path)
         except DataError as error:
             self._give_up(path, error)
             return self._open(path, view)
@@ -120,7 +113,8 @@ class ImageReader:
             out = self._image_processor(images=list(images), return_tensors="np")
         except ValueError as error:  # sides in a ratio of more than 200, for one
             if len(images) == 1:
-                why = DataError(f"The image {paths[0]} cannot be used.", cause=str(error))
+                problem = f"The image {paths[0]} cannot be used."
+                why = ImageError(problem, cause=str(error), path=paths[0])
                 self._give_up(paths[0], why)
                 return self._processed([self._open(paths[0], None)], paths)
             # Which one it is shows when each comes alone.
@@ -137,19 +131,14 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(
-            f"The image {path} is missing.", hint="Check the paths in the data set's jsonl files."
+        raise ImageError(
+            f"The image {path} is missing.",
+            hint="Check the paths in the data set's jsonl files.",
+            path=path,
         ) from error
-    except OSError as error:
-        raise DataError(f"The image {path} cannot be read.", cause=str(error)) from error
-
-
-def _decoded(encoded: bytes, path: Path) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA", "P") else "RGB")
-    except _UNDECODABLE as error:
-        raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+    except (OSError, ValueError) as error:
+        problem = f"The image {path} cannot be read."
+        raise ImageError(problem, cause=str(error), path=path) from error
 
 
 def _on_white(image: Image.Image) -> Image.Image:
