@@ -73,6 +73,30 @@ def evaluate(
         str | None,
         typer.Option("--bad-images", metavar="NAME", help="error, or skip.  [default: error]"),
     ] = None,
+    query_model: Annotated[
+        str | None,
+        typer.Option("--query-model", metavar="MODEL", help="Embeds the queries, if not MODEL."),
+    ] = None,
+    candidate_model: Annotated[
+        str | None,
+        typer.Option("--candidate-model", metavar="MODEL", help="MODEL, beside --query-model."),
+    ] = None,
+    any_space: Annotated[
+        bool | None,
+        typer.Option("--any-space", help="Score models that share no space, as far as is known."),
+    ] = None,
+    hubness_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--hubness-penalty",
+            metavar="P",
+            help="Take this share of a candidate's mean cosine away: transductive.  [default: 0]",
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", metavar="NAME", help="torch, or faiss.  [default: torch]"),
+    ] = None,
     limit: options.Limit = None,
     batch_size: Annotated[
         int | None,
@@ -104,6 +128,7 @@ def evaluate(
     """
     with session(ctx, shared=True) as run:
         _choose_data(run)
+        _choose_models(run)
         if list_tasks:
             _list_tasks(run)
             return
@@ -134,10 +159,26 @@ def _choose_data(run: Session) -> None:
     run.params.pop("pairs", None)
 
 
+def _choose_models(run: Session) -> None:
+    """Take --candidate-model for the model that it is another word for."""
+    candidates = run.params.pop("candidate_model", None)
+    if candidates is None:
+        return
+    if run.params.get("model") not in (None, candidates):
+        raise ConfigError(
+            f"{run.params['model']} and --candidate-model {candidates} are both given.",
+            hint="One of the two is enough: --candidate-model is another word for MODEL.",
+        )
+    run.params["model"] = candidates
+
+
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
     if "model" not in given:
         return {}
-    return {"output_dir": f"scores-{short_name(given['model'])}-{given.get('split', 'test')}"}
+    name = short_name(given["model"])
+    if given.get("query_model") is not None:
+        name = f"{short_name(given['query_model'])}-on-{name}"
+    return {"output_dir": f"scores-{name}-{given.get('split', 'test')}"}
 
 
 def _list_tasks(run: Session) -> None:
@@ -159,7 +200,9 @@ def _list_tasks(run: Session) -> None:
 
 def _outcome(scores: Scores, folder: Path) -> Outcome:
     limited = f", {scores.left_out}: PARTIAL" if scores.partial else ""
-    title = f"{scores.model} on {scores.data}, {scores.split}, in percent{limited}"
+    title = f"{scores.label} on {scores.data}, {scores.split}, in percent{limited}"
+    if scores.hubness_penalty:
+        title += ", TRANSDUCTIVE"
     means: dict[str, Any] = {}
     tables: list[Table | str] = [_table(scores, title)]
     if scores.protocol == "mmeb":
@@ -172,6 +215,8 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
         payload={
             "output_dir": str(folder),
             "model": scores.model,
+            "query_model": scores.query_model,
+            "hubness_penalty": scores.hubness_penalty,
             "data": scores.data,
             "split": scores.split,
             "protocol": scores.protocol,
@@ -192,6 +237,7 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
         },
         body=(
             *tables,
+            *(remark for remark in scores.remarks if not remark.startswith("Partial")),
             *_warnings(scores),
             f"Scores: {folder}",
         ),

@@ -129,6 +129,8 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "unanswerable": _OneOf(("error", "zero")),
         "bad_rows": _OneOf(("error", "skip")),
         "bad_images": _OneOf(("error", "skip")),
+        "hubness_penalty": _Range(low=0),
+        "search": _OneOf(("torch", "faiss")),
     },
     "MineSettings": {
         "negatives": _COUNT,

@@ -142,12 +142,21 @@ class EvaluateSettings:
         bad_rows: `error` for broken lines of a data set, or `skip` to leave them out, counted.
         bad_images: `error` for images that cannot be read, or `skip` to leave out what shows them,
             counted.
+        query_model: embeds the queries, where `model` is to embed the candidates alone.
+        any_space: score a `query_model` of which nothing says that its space is that of `model`.
+        hubness_penalty: this share of a candidate's mean cosine over all queries of the task is
+            taken from its scores (>= 0). The result is transductive, so no benchmark's number.
+        search: `torch`, or `faiss` for the runs' top candidates.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     model: str
     data: Path
     output_dir: Path
+    query_model: str | None = None
+    any_space: bool = False
+    hubness_penalty: float = 0.0
+    search: str = "torch"
     layout: str = "auto"
     images: Path | None = None
     pairs: PairsSettings = field(default_factory=PairsSettings)

@@ -7,10 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, new_folder
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
@@ -20,15 +16,17 @@ from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.encoding.encoder import StoredEncoder
+from puma_cli.encoding.vectors import Chosen
+from puma_cli.errors import ConfigError
 from puma_cli.evaluation.answers import check_answers, check_instructions
 from puma_cli.evaluation.encode import Encoder, encode_groups
-from puma_cli.evaluation.metrics import ndcg
 from puma_cli.evaluation.mmeb.evaluate import evaluate_mmeb
 from puma_cli.evaluation.mmeb.means_file import write_means
 from puma_cli.evaluation.opening import ScoredData, open_scored_data
+from puma_cli.evaluation.query_encoder import open_query_encoder
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
+from puma_cli.evaluation.row import score_row, without_hubness
 from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
-from puma_cli.evaluation.search import rank_relevant, search
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.processes import join
@@ -61,24 +59,32 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     data = open_scored_data(settings, reporter)
     model = resolve(settings.model, reporter)
     encoder = StoredEncoder(model, settings, settings.model, processes)
+    asker = open_query_encoder(settings, model, processes, reporter)
+    queries = asker and asker.encoder
     if not processes.is_main:
         with data.images_named():
-            return score_data(encoder, data, settings, None, reporter, encode_only=True)
-    with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
-        parents = (
+            return score_data(encoder, data, settings, None, reporter, queries, encode_only=True)
+    inputs = [model, data.root, *([asker.folder] if asker else [])]
+    with new_folder(settings.output_dir, settings.overwrite, inputs) as folder:
+        parents = [
             Parent("model", settings.model, identify(model, settings.full_hash)),
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
-        )
+            *([asker.parent] if asker else []),
+        ]
         with data.images_named():
             scores = score_data(
-                encoder, data, settings, lambda *run: write_run(folder, *run), reporter
+                encoder, data, settings, lambda *run: write_run(folder, *run), reporter, queries
             )
+            if asker is not None:
+                scores = replace(scores, query_model=asker.name, space=asker.space)
         write_scores(folder, scores)
         results: dict[str, Any] = {
             "partial": scores.partial,
             "means": scores.means,
             "encoding": encoder.record,
         }
+        if asker is not None:
+            results["query_encoding"] = asker.encoder.record
         if data.mmeb is not None:
             results |= write_means(folder, scores)
         write_provenance(folder, describe("evaluate", settings, parents, results=results))
@@ -91,12 +97,14 @@ def score_data(
     settings: EvaluateSettings,
     keep_run: KeepRun | None = None,
     reporter: Reporter = SILENT,
+    query_embedder: Encoder | None = None,
     encode_only: bool = False,
 ) -> Scores:
     """Score an open model on open data as the settings say, without writing anything.
 
     Args:
         keep_run: see `evaluate_embedder`; MMEB has no runs.
+        query_embedder: what embeds the queries, if not `embedder`.
         encode_only: return scores without rows, for a process that shares in the encoding alone.
 
     Raises:
@@ -104,6 +112,12 @@ def score_data(
         NumericError: an embedding is not finite.
     """
     if data.mmeb is not None:
+        if settings.hubness_penalty:
+            raise ConfigError(
+                f"hubness_penalty = {settings.hubness_penalty:g} is set, but MMEB's queries have "
+                "candidates of their own.",
+                hint="Leave it out.",
+            )
         found = evaluate_mmeb(
             embedder,
             data.mmeb,
@@ -111,6 +125,7 @@ def score_data(
             limit=settings.limit,
             batch_size=settings.batch_size,
             model=settings.model,
+            query_embedder=query_embedder,
             reporter=reporter,
         )
         return replace(found, rows=()) if encode_only else found
@@ -128,6 +143,9 @@ def score_data(
         seed=settings.seed,
         batch_size=settings.batch_size,
         model=settings.model,
+        query_embedder=query_embedder,
+        hubness_penalty=settings.hubness_penalty,
+        search_by=settings.search,
         keep_run=keep_run,
         encode_only=encode_only,
         reporter=reporter,
@@ -149,6 +167,9 @@ def evaluate_embedder(
     seed: int = 0,
     batch_size: int = 128,
     model: str = "",
+    query_embedder: Encoder | None = None,
+    hubness_penalty: float = 0.0,
+    search_by: str = "torch",
     keep_run: KeepRun | None = None,
     encode_only: bool = False,
     reporter: Reporter = SILENT,
@@ -165,6 +186,10 @@ def evaluate_embedder(
         k: the K of data sets that M-BEIR does not give one (>= 1).
         unanswerable: what becomes of queries without an answer in a pool: `error` or `zero`.
         model: the model's name in the scores.
+        query_embedder: what embeds the queries, if not `embedder`.
+        hubness_penalty: share of a candidate's mean cosine over all queries of a task that is
+            taken from its scores (>= 0); above 0 the result is transductive.
+        search_by: `torch`, or `faiss` for the runs' top candidates.
         keep_run: called for each row with the ids and cosines of its queries' top candidates.
         encode_only: stop before the search, for a process that shares in the encoding alone.
 
@@ -183,7 +208,8 @@ def evaluate_embedder(
     if bare := check_instructions(folder, asked, asks):
         # A model trained with instructions scores worse without, and nothing else would show why.
         reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
-    with evaluation_mode(embedder.model):
+    asker = query_embedder or embedder
+    with evaluation_mode(embedder.model), evaluation_mode(asker.model):
         candidates, places = encode_groups(
             embedder,
             [pool.inputs() for pool in distinct],
@@ -192,7 +218,7 @@ def evaluate_embedder(
             label="candidates",
         )
         queries, wheres = encode_groups(
-            embedder,
+            asker,
             asks,
             batch_size=batch_size,
             reporter=reporter,
@@ -203,11 +229,18 @@ def evaluate_embedder(
         rows = []
         by_row = [] if encode_only else by_row
         for task, pool in reporter.track(by_row, "search", total=len(by_row)):
-            vectors = queries.take(where_of[id(task)])
-            pool_vectors = candidates.take(place_of[id(pool)])
-            row = _score(task, pool, vectors, pool_vectors, embedder.device)
+            vectors = without_hubness(queries.take(where_of[id(task)]), hubness_penalty)
+            row, best = score_row(
+                task,
+                pool,
+                vectors,
+                Chosen(candidates, place_of[id(pool)]),
+                RUN_DEPTH if keep_run is not None else 0,
+                search_by=search_by,
+                device=embedder.device,
+            )
             if keep_run is not None:
-                values, found = search(vectors, pool_vectors, RUN_DEPTH, device=embedder.device)
+                values, found = best
                 dids = [[pool.candidates[i].did for i in line] for line in found.tolist()]
                 keep_run(row, dids, values.tolist())
             _warn(row, reporter)
@@ -221,6 +254,7 @@ def evaluate_embedder(
         seed=seed,
         limit=limit,
         rows=tuple(rows),
+        hubness_penalty=hubness_penalty,
     )
 
 
@@ -239,33 +273,6 @@ def _pools(
             union = make_pool(name, folder.union_pool(split), folder.root)
             pairs += [(task, union) for task in tasks]
     return pairs
-
-
-def _score(
-    task: Task, pool: Pool, queries: Tensor, candidates: Tensor, device: torch.device | str
-) -> TaskScores:
-    inside = pool.places_of(task.relevant)
-    judged = np.array([len(dids) for dids in task.relevant], dtype=np.int64)
-    found = np.array([len(row) for row in inside], dtype=np.int64)
-    ranks = rank_relevant(queries, candidates, inside, device=device)
-    return TaskScores(
-        task=task.name.name,
-        dataset=task.name.dataset,
-        task_id=task.name.task_id,
-        pool=pool.name,
-        k=task.k,
-        candidates=len(pool.candidates),
-        available=task.available,
-        missing=int((judged - found).sum()),
-        unanswerable=int((found == 0).sum()),
-        query_hash=task.digest,
-        pool_hash=pool.digest,
-        qids=tuple(query.qid for query in task.queries),
-        ranks=ranks.first,
-        ties=ranks.ties,
-        positives=judged,
-        ndcg=ndcg(ranks.positions, judged, 10),
-    )
 
 
 def _warn(row: TaskScores, reporter: Reporter) -> None:

@@ -116,6 +116,10 @@ class Scores:
         protocol: whose rules they follow: `m-beir`, `mmeb` or `pairs`, which are M-BEIR's over
             tables of pairs.
         skipped: what was left out because it is broken, by what it is.
+        query_model: what embedded the queries, if not `model`; then
+        space: says what puts both into one space.
+        hubness_penalty: share of a candidate's mean cosine over all queries that was taken from
+            its scores; above 0 the result is transductive.
     """
 
     model: str
@@ -128,6 +132,32 @@ class Scores:
     rows: tuple[TaskScores, ...]
     protocol: str = MBEIR
     skipped: Mapping[str, int] = field(default_factory=dict)
+    query_model: str | None = None
+    space: str = ""
+    hubness_penalty: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The model, or both where queries and candidates have their own."""
+        return self.model if self.query_model is None else f"{self.query_model} on {self.model}"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What sets the scores apart from the benchmark's own, in sentences."""
+        found = []
+        if self.query_model is not None:
+            found.append(
+                f"Asymmetric: queries by {self.query_model}, candidates by {self.model} "
+                f"({self.space})."
+            )
+        if self.hubness_penalty:
+            found.append(
+                f"Transductive: {self.hubness_penalty:g} of each candidate's mean cosine over all "
+                "queries is taken from its scores. No benchmark allows this."
+            )
+        if self.partial:
+            found.append(f"Partial: {self.left_out}.")
+        return tuple(found)
 
     @property
     def partial(self) -> bool:

@@ -24,7 +24,7 @@ RUN_DEPTH = 100
 
 _PLAIN = ("model", "data", "split", "tasks", "instruction", "seed", "limit")
 # Earlier versions wrote none of these.
-_LATER = ("protocol", "skipped")
+_LATER = ("protocol", "skipped", "query_model", "space", "hubness_penalty")
 _ROW = (
     "task",
     "dataset",

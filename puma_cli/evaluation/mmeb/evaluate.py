@@ -33,6 +33,7 @@ def evaluate_mmeb(
     limit: int | None = None,
     batch_size: int = 128,
     model: str = "",
+    query_embedder: Encoder | None = None,
     reporter: Reporter = SILENT,
 ) -> Scores:
     """Score an open model on data sets of MMEB without writing anything.
@@ -44,6 +45,7 @@ def evaluate_mmeb(
         tasks: comma-separated globs over names of data sets.
         limit: at most this many queries of each (>= 1), spread evenly over its rows.
         model: the model's name in the scores.
+        query_embedder: what embeds the queries, if not `embedder`.
 
     Raises:
         DataError: the data are broken, or an image is missing.
@@ -54,7 +56,14 @@ def evaluate_mmeb(
     with evaluation_mode(embedder.model):
         for name in chosen:
             part, available = _limited(folder.read(name), limit)
-            row = _score(embedder, part, available, folder, batch_size, reporter)
+            row = _score(
+                (query_embedder or embedder, embedder),
+                part,
+                available,
+                folder,
+                batch_size,
+                reporter,
+            )
             _warn(row, part, reporter)
             rows.append(row)
     return Scores(
@@ -72,13 +81,14 @@ def evaluate_mmeb(
 
 
 def _score(
-    embedder: Encoder,
+    embedders: tuple[Encoder, Encoder],
     part: MmebSet,
     available: int,
     folder: MmebFolder,
     batch_size: int,
     reporter: Reporter,
 ) -> TaskScores:
+    query_embedder, embedder = embedders
     vectors, places = encode_groups(
         embedder,
         [part.candidates],
@@ -87,7 +97,7 @@ def _score(
         label=f"{part.name}: candidates",
     )
     asked, wheres = encode_groups(
-        embedder,
+        query_embedder,
         [part.queries],
         batch_size=batch_size,
         reporter=reporter,
