@@ -50,6 +50,12 @@ def compare(
     published: Annotated[
         bool, typer.Option("--published", help="Published numbers beside them, with their source.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", help="Also a page, with queries gained and lost as pictures."
+        ),
+    ] = None,
     json_output: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -74,7 +80,11 @@ def compare(
             allow_partial=allow_partial,
             published=published,
         )
-        run.finish(_outcome(comparison))
+        if html is not None:
+            from puma_cli.report.comparison_page import write_comparison_page
+
+            write_comparison_page(html, comparison, seed)
+        run.finish(_outcome(comparison, html))
 
 
 def _usual_metric(folders: Sequence[Path], published: bool) -> str:
@@ -86,15 +96,16 @@ def _usual_metric(folders: Sequence[Path], published: bool) -> str:
     return published_metric(read_scores(folders[0]).protocol)
 
 
-def _outcome(comparison: Comparison) -> Outcome:
+def _outcome(comparison: Comparison, html: Path | None = None) -> Outcome:
     retention = comparison.mean.cells[-1].retention
     beside = comparison.published
     return Outcome(
         value="" if retention is None else f"{retention:.4f}",
-        payload=comparison.to_json(),
+        payload={**comparison.to_json(), "html": None if html is None else str(html)},
         body=(
             _table(comparison),
             *comparison.notes,
+            *([] if html is None else [f"Page: {html}"]),
             *(() if beside is None else (_published_table(comparison, beside), *beside.notes)),
         ),
         next_command=puma("info", comparison.folders[-1]),

@@ -239,7 +239,7 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
             *tables,
             *(remark for remark in scores.remarks if not remark.startswith("Partial")),
             *_warnings(scores),
-            f"Scores: {folder}",
+            f"Scores: {folder}, report: {folder / 'report.html'}",
         ),
         next_command=puma("compare", folder, "OTHER-SCORES"),
     )

@@ -28,14 +28,18 @@ from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
 from puma_cli.evaluation.row import score_row, without_hubness
 from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
+from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.processes import join
 from puma_cli.progress import SILENT, Reporter
+from puma_cli.report.example_chooser import ExampleChooser
+from puma_cli.report.score_page import write_score_page
 
 # Above this share of queries, ties say more about the model or the pool than about rounding.
 _MANY_TIES = 0.01
 
 KeepRun = Callable[[TaskScores, Sequence[Sequence[str]], Sequence[Sequence[float]]], None]
+Watch = Callable[[Task, Pool, TaskScores, Sequence[Input], Sequence[Sequence[str]]], None]
 
 
 def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
@@ -71,13 +75,21 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
             *([asker.parent] if asker else []),
         ]
+        shown = ExampleChooser(settings.seed)
         with data.images_named():
             scores = score_data(
-                encoder, data, settings, lambda *run: write_run(folder, *run), reporter, queries
+                encoder,
+                data,
+                settings,
+                lambda *run: write_run(folder, *run),
+                reporter,
+                queries,
+                watch=shown.see,
             )
             if asker is not None:
                 scores = replace(scores, query_model=asker.name, space=asker.space)
         write_scores(folder, scores)
+        write_score_page(folder, scores, shown.chosen())
         results: dict[str, Any] = {
             "partial": scores.partial,
             "means": scores.means,
@@ -99,12 +111,14 @@ def score_data(
     reporter: Reporter = SILENT,
     query_embedder: Encoder | None = None,
     encode_only: bool = False,
+    watch: Watch | None = None,
 ) -> Scores:
     """Score an open model on open data as the settings say, without writing anything.
 
     Args:
         keep_run: see `evaluate_embedder`; MMEB has no runs.
         query_embedder: what embeds the queries, if not `embedder`.
+        watch: see `evaluate_embedder`.
         encode_only: return scores without rows, for a process that shares in the encoding alone.
 
     Raises:
@@ -148,6 +162,7 @@ def score_data(
         search_by=settings.search,
         keep_run=keep_run,
         encode_only=encode_only,
+        watch=watch,
         reporter=reporter,
     )
     return replace(found, protocol=data.protocol, skipped=data.skipped)
@@ -172,6 +187,7 @@ def evaluate_embedder(
     search_by: str = "torch",
     keep_run: KeepRun | None = None,
     encode_only: bool = False,
+    watch: Watch | None = None,
     reporter: Reporter = SILENT,
 ) -> Scores:
     """Score an open model without writing anything; a model in training mode stays in it.
@@ -191,6 +207,8 @@ def evaluate_embedder(
             taken from its scores (>= 0); above 0 the result is transductive.
         search_by: `torch`, or `faiss` for the runs' top candidates.
         keep_run: called for each row with the ids and cosines of its queries' top candidates.
+        watch: called beside `keep_run` for each row with the task, the pool, the inputs of its
+            queries and the ids found.
         encode_only: stop before the search, for a process that shares in the encoding alone.
 
     Raises:
@@ -226,6 +244,7 @@ def evaluate_embedder(
         )
         place_of = {id(pool): place for pool, place in zip(distinct, places, strict=True)}
         where_of = {id(task): where for task, where in zip(asked, wheres, strict=True)}
+        asked_of = {id(task): inputs for task, inputs in zip(asked, asks, strict=True)}
         rows = []
         by_row = [] if encode_only else by_row
         for task, pool in reporter.track(by_row, "search", total=len(by_row)):
@@ -243,6 +262,8 @@ def evaluate_embedder(
                 values, found = best
                 dids = [[pool.candidates[i].did for i in line] for line in found.tolist()]
                 keep_run(row, dids, values.tolist())
+                if watch is not None:
+                    watch(task, pool, row, asked_of[id(task)], dids)
             _warn(row, reporter)
             rows.append(row)
     return Scores(
