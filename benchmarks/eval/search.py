@@ -69,11 +69,14 @@ def anonymous() -> int:
     return 0
 
 
-def run_puma(folder: Path, threads: int, out: Path) -> dict[str, float]:
+def run_puma(folder: Path, threads: int, out: Path, fp32: bool = False) -> dict[str, float]:
     import torch
 
+    import puma_cli.evaluation.search as searching
     from puma_cli.encoding.mapped import Mapped
-    from puma_cli.evaluation.search import search
+
+    if fp32:
+        setattr(searching, "bf16_is_faster", lambda: False)  # noqa: B010
 
     torch.set_num_threads(threads)
     before = anonymous() / 1e9
@@ -81,7 +84,7 @@ def run_puma(folder: Path, threads: int, out: Path) -> dict[str, float]:
     started, cpu = time.perf_counter(), time.process_time()
     queries = Mapped([folder / "queries.npy"])
     candidates = Mapped(sorted(folder.glob("candidates-*.npy")))
-    _, places = search(queries, candidates, K)
+    _, places = searching.search(queries, candidates, K)
     seconds, used = time.perf_counter() - started, time.process_time() - cpu
     memory = watch.stop()
     np.save(out, places.numpy())
@@ -117,17 +120,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-faiss", action="store_true")
-    parser.add_argument("--run", choices=("puma", "faiss"))
+    parser.add_argument("--run", choices=("puma", "puma-fp32", "faiss"))
     args = parser.parse_args()
     work = args.folder / "search-benchmark"
     if args.run:
-        run = run_puma if args.run == "puma" else run_faiss
-        found = run(args.folder, args.threads, args.folder / f"places-{args.run}.npy")
+        out = args.folder / f"places-{args.run}.npy"
+        if args.run == "faiss":
+            found = run_faiss(args.folder, args.threads, out)
+        else:
+            found = run_puma(args.folder, args.threads, out, args.run == "puma-fp32")
         print(json.dumps(found))
         return
     make(work, args.candidates, args.queries, args.dimension)
     try:
-        kinds = ("puma",) if args.without_faiss else ("puma", "faiss")
+        kinds = ("puma",) if args.without_faiss else ("puma", "puma-fp32", "faiss")
         runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
         for _ in range(args.rounds):
             for kind in kinds:
@@ -138,7 +144,8 @@ def main() -> None:
         for kind in kinds:
             print(f"{kind}: {best[kind]:.2f} s, {work_done / best[kind] / 1e9:.0f} GFLOP/s")
         if not args.without_faiss:
-            mine, theirs = (np.load(work / f"places-{kind}.npy") for kind in kinds)
+            mine, theirs = (np.load(work / f"places-{kind}.npy") for kind in ("puma", "faiss"))
+            assert (mine == np.load(work / "places-puma-fp32.npy")).all()
             sets = [
                 len(set(a) & set(b)) for a, b in zip(mine.tolist(), theirs.tolist(), strict=True)
             ]

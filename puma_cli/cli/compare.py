@@ -98,16 +98,16 @@ def _usual_metric(folders: Sequence[Path], published: bool) -> str:
 
 def _outcome(comparison: Comparison, html: Path | None = None) -> Outcome:
     retention = comparison.mean.cells[-1].retention
-    beside = comparison.published
+    body: list[Table | str] = [_table(comparison), *comparison.notes]
+    if comparison.published is not None:
+        beside = comparison.published
+        body += [_published_table(comparison, beside), *beside.notes]
+    if html is not None:
+        body.append(f"Page: {html}")
     return Outcome(
         value="" if retention is None else f"{retention:.4f}",
         payload={**comparison.to_json(), "html": None if html is None else str(html)},
-        body=(
-            _table(comparison),
-            *comparison.notes,
-            *([] if html is None else [f"Page: {html}"]),
-            *(() if beside is None else (_published_table(comparison, beside), *beside.notes)),
-        ),
+        body=body,
         next_command=puma("info", comparison.folders[-1]),
     )
 

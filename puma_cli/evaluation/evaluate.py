@@ -64,7 +64,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     model = resolve(settings.model, reporter)
     encoder = StoredEncoder(model, settings, settings.model, processes)
     asker = open_query_encoder(settings, model, processes, reporter)
-    queries = asker and asker.encoder
+    queries = None if asker is None else asker.encoder
     if not processes.is_main:
         with data.images_named():
             return score_data(encoder, data, settings, None, reporter, queries, encode_only=True)

@@ -55,10 +55,10 @@ def _relation(queries: Path, candidates: Path) -> str:
         for parent in _parents(child):
             if is_unchanged(other, parent.fingerprint):
                 return f"the {side} was {_how(child, parent)} the other"
+    theirs = {parent.fingerprint for parent in _parents(candidates)}
     for parent in _parents(queries):
-        for other in _parents(candidates):
-            if parent.fingerprint == other.fingerprint:
-                return f"both were made from {parent.name}"
+        if parent.fingerprint in theirs:
+            return f"both were made from {parent.name}"
     return ""
 
 

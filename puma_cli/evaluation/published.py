@@ -131,7 +131,7 @@ def published_beside(scores: Scores, metric: str, pool: str = LOCAL) -> Publishe
             raise _refused(
                 scores, "only the mean over all tasks is known", "Score all tasks of the benchmark."
             )
-        tasks = ()
+        tasks = []
     return Published(metric, pool, tuple(tasks), whole, models, tuple(_notes(scores, table)))
 
 

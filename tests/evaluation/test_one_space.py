@@ -74,7 +74,7 @@ def test_data_in_common_are_no_space(tiny_checkpoint: Path, tmp_path: Path) -> N
     content[-3] ^= 1
     next(folders[1].glob("*.safetensors")).write_bytes(bytes(content))
     with pytest.raises(ConfigError, match="one space"):
-        check_one_space(*folders)
+        check_one_space(folders[0], folders[1])
 
 
 def test_other_dimensions_are_refused_at_anybodys_word(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from puma_cli.evaluation.search import TIE
+from puma_cli.evaluation.ranking import TIE
 
 
 class OwnRanks(NamedTuple):
