@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def measure(asked: argparse.Namespace, folder: Path, inputs: list[Input]) -> dic
 
     # Once without the clock: libraries load and memory is taken.
     run_theirs(32)
-    tried = {batch: timed(lambda batch=batch: run_theirs(batch))[0] for batch in BATCHES}
+    tried = {batch: timed(partial(run_theirs, batch))[0] for batch in BATCHES}
     best = min(tried, key=lambda batch: tried[batch])
     forward, rounds = [], []
     for _ in range(asked.rounds):
