@@ -37,7 +37,11 @@ def serve(line: bytes, replies: BinaryIO) -> None:
         image = open_image(Path(asked["path"]))
         if max(image.size) > _LONGEST * min(image.size):
             raise ValueError(image.size)
-        size = fitting_size(*image.size, asked["factor"], asked["least"], asked["most"])
+        bounds = asked["factor"], asked["least"], asked["most"]
+        size = fitting_size(*image.size, *bounds)
+        if size != fitting_size(*size, *bounds):
+            # The processor, which comes after this, would resize such a thin image once more.
+            raise ValueError(size)
         pixels = image.resize(size, asked["resample"]).tobytes()
     except Exception:
         # The one that asked opens the image itself and says what is wrong with it.
