@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from puma_cli.config.training_settings import DistillSettings
     from puma_cli.data.scenes.dataset import make_scenes
     from puma_cli.demo.stages import run_demo
+    from puma_cli.diagnosis.diagnose import diagnose
     from puma_cli.distillation.distill import distill
     from puma_cli.distillation.stages import distill_stages
     from puma_cli.errors import PumaError
@@ -44,6 +45,7 @@ _HOMES = {
     "mine": "puma_cli.mining.mine",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
+    "diagnose": "puma_cli.diagnosis.diagnose",
     "load": "puma_cli.models.opening",
     "inspect_folder": "puma_cli.checkpoint.inspection",
     "make_scenes": "puma_cli.data.scenes.dataset",
@@ -73,6 +75,7 @@ __all__ = [
     "analyze",
     "compare",
     "compare_profiles",
+    "diagnose",
     "distill",
     "distill_stages",
     "evaluate",
