@@ -167,7 +167,7 @@ def mixed(root: Path, count: int) -> list[Input]:
     for number in range(count):
         text = image = None
         if number % 3 != 1:
-            length = int(np.exp(random.uniform(np.log(6), np.log(430))))
+            length = int(np.exp(random.uniform(np.log(6), np.log(400))))
             text = " ".join(random.choice(words, length))
         if number % 3:
             sides = np.exp(random.uniform(np.log(64), np.log(1_600), 2)).astype(int)
