@@ -17,6 +17,7 @@ from puma_cli.cli import (
     data,
     demo,
     distill,
+    doctor,
     evaluate,
     info,
     mine,
@@ -44,6 +45,7 @@ app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.add_typer(recipes.app, name="recipes")

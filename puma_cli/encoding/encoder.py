@@ -58,6 +58,7 @@ class StoredEncoder:
             tokens=settings.batch_tokens or None,
             hashes=hashes,
             processes=processes,
+            image_workers=settings.image_workers,
         )
         self._store = None if cache is None else self._open_store(cache, hashes, name)
 
@@ -81,9 +82,12 @@ class StoredEncoder:
             found = filling.fill(self._store, inputs, reporter, label)
             assert found is not None
             return found
-        tensor = self._load().encode(
-            inputs, filling.batch_size, reporter, label, self._processes, filling.tokens
-        )
+        embedder = self._load()
+        images = [entry.image for entry in inputs if entry.image is not None]
+        with embedder.images_ahead(self._settings.image_workers, images, self._processes.count):
+            tensor = embedder.encode(
+                inputs, filling.batch_size, reporter, label, self._processes, filling.tokens
+            )
         filling.encoded += len(inputs)
         return InMemory(tensor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from puma_cli.errors import PumaError
 from puma_cli.interruption import StopRequest
 from puma_cli.models.batch_plan import WINDOW, windows
 from puma_cli.models.embedder import Embedder
+from puma_cli.models.image_workers import AUTO, ImageWorkers, asked_ahead
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch
@@ -70,6 +72,7 @@ class Filling:
         hashes: of the images.
         processes: those that share the work; each gets all.
         stop: asked for between two batches; what is computed until then is kept.
+        image_workers: processes that decode images ahead, 0 for none, or `AUTO`.
         rows: rows of a file.
         seconds: how long computed rows wait for others of their file.
     """
@@ -82,6 +85,7 @@ class Filling:
     hashes: FileHashes = field(default_factory=FileHashes)
     processes: Processes = ALONE
     stop: StopRequest | None = None
+    image_workers: int = AUTO
     rows: int = ROWS
     seconds: float = SECONDS
     encoded: int = field(default=0, init=False)
@@ -151,12 +155,24 @@ class Filling:
                 if self._opened is None:
                     self._opened = self.load()
                 if not entered:
-                    entered.append(stack.enter_context(evaluation_mode(self._opened.model)))
+                    shown = [inputs[place].image for window in own for place in window]
+                    images = [image for image in shown if image is not None]
+                    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+                    ahead = self._opened.images_ahead(self.image_workers, images, sharing)
+                    entered.append(stack.enter_context(ahead))
+                    stack.enter_context(evaluation_mode(self._opened.model))
                 return self._opened
 
-            entered: list[None] = []
+            entered: list[ImageWorkers | None] = []
             plan = stack.enter_context(closing(self._plan(store, inputs, own, keys, embedder)))
-            source = stack.enter_context(closing(read_ahead(plan, collated)))
+            # The plan opens the model, and with it the workers, before the first missing part.
+            asked = asked_ahead(
+                plan,
+                inputs,
+                lambda: entered[0] if entered else None,
+                lambda part: part.places if part.missing else (),
+            )
+            source = stack.enter_context(closing(read_ahead(asked, collated)))
             total = sum(map(len, own))
             try:
                 for part in by_rows(reporter, source, label, total, lambda p: len(p.places)):

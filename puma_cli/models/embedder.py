@@ -22,6 +22,7 @@ from puma_cli.models.embedder_settings import (
 )
 from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.image_workers import ImageWorkers, asked_ahead, worker_count
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
@@ -303,6 +304,38 @@ class Embedder:
         )
         return [[places[row] for row in batch] for batch in reversed(batches)]
 
+    @contextmanager
+    def images_ahead(
+        self, asked: int, images: Sequence[Path], sharing: int = 1
+    ) -> Iterator[ImageWorkers | None]:
+        """Decode images in processes of their own while the context is open, where that pays.
+
+        Args:
+            asked: how many processes, 0 for none, or `AUTO`.
+            images: those that will be shown.
+            sharing: processes on this machine that share its cores (>= 1).
+        """
+        count = worker_count(asked, images, sharing)
+        shape = self.image_processor
+        if not count or not shape.do_resize:
+            yield None
+            return
+        workers = ImageWorkers(
+            count,
+            {
+                "factor": shape.patch_size * shape.merge_size,
+                "least": shape.size["shortest_edge"],
+                "most": shape.size["longest_edge"],
+                "resample": int(shape.resample),
+            },
+        )
+        self.processor.images.workers = workers
+        try:
+            yield workers
+        finally:
+            self.processor.images.workers = None
+            workers.close()
+
     def batch_tokens(self) -> int:
         """Return how many tokens a batch should have on the model's device."""
         return batch_tokens(self.model, self.device)
@@ -327,7 +360,8 @@ class Embedder:
         def read(chosen: list[int]) -> tuple[list[int], Batch]:
             return chosen, self.collate([inputs[index] for index in chosen])
 
-        source = read_ahead(plan, read)
+        asked = asked_ahead(plan, inputs, lambda: self.processor.images.workers, list)
+        source = read_ahead(asked, read)
         for chosen, batch in by_rows(reporter, source, label, total, lambda item: len(item[0])):
             yield chosen, batch.to(self.device)
 

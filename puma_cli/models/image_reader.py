@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +13,9 @@ from puma_cli.errors import DataError, ImageError
 from puma_cli.models.augmentation import random_view
 from puma_cli.models.decoding import decoded, size_of
 from puma_cli.models.recently_used import RecentlyUsed
+
+if TYPE_CHECKING:
+    from puma_cli.models.image_workers import ImageWorkers
 
 PIXEL_CACHE_BYTES = 1 << 30
 FILE_CACHE_BYTES = 256 << 20
@@ -39,6 +42,8 @@ class ImageReader:
     def __init__(self, image_processor: Any) -> None:
         self.stands_in = False
         self.unreadable: dict[Path, DataError] = {}
+        self.workers: ImageWorkers | None = None
+        """Processes that decode images ahead, while there are some."""
         self._image_processor = image_processor
         self._pixels: RecentlyUsed[Pixels] = RecentlyUsed(PIXEL_CACHE_BYTES)
         self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
@@ -99,6 +104,10 @@ class ImageReader:
     def _open(self, path: Path, view: int | None) -> Image.Image:
         if path in self.unreadable:
             return Image.new("RGB", STAND_IN, "white")
+        workers = self.workers if view is None else None
+        ready = None if workers is None else workers.take(path)
+        if ready is not None:
+            return ready
         try:
             image = decoded(self._encoded(path), path)
         except DataError as error:
@@ -125,6 +134,15 @@ class ImageReader:
         rows = np.split(np.asarray(out["pixel_values"], dtype=np.float32), ends[:-1])
         # Each a copy of its own: a view would keep all the others in memory.
         return [(own.copy(), grid) for own, grid in zip(rows, grids, strict=True)]
+
+
+def open_image(path: Path) -> Image.Image:
+    """Return an image as RGB, on white where it is transparent.
+
+    Raises:
+        DataError: it is missing or cannot be decoded.
+    """
+    return _on_white(_decoded(_read(path), path))
 
 
 def _read(path: Path) -> bytes:
