@@ -22,6 +22,25 @@ _LONGEST = 200
 _GREYS = 65_535
 
 
+def read_encoded(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        ImageError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(
+            f"The image {path} is missing.",
+            hint="Check the paths in the data set's jsonl files.",
+            path=path,
+        ) from error
+    except (OSError, ValueError) as error:
+        problem = f"The image {path} cannot be read."
+        raise ImageError(problem, cause=str(error), path=path) from error
+
+
 def decoded(encoded: bytes, path: Path) -> Image.Image:
     """Return the first frame of an image as RGB, or as RGBA where it may be transparent.
 
