@@ -70,6 +70,7 @@ class ScoredData:
             found["rows"] += self._base.skipped
         if self._remaining is not None:
             found["images"] += len(self._remaining.unreadable)
+            found["qrels of unknown queries"] += sum(self._remaining.unasked.values())
             found["queries without an answer"] += sum(self._remaining.unanswered.values())
         return {kind: count for kind, count in found.items() if count}
 
