@@ -12,10 +12,11 @@ from PIL import Image
 
 from puma_cli.errors import ImageError
 
-# Raster formats that Pillow decodes itself: of others some start programs, such as Ghostscript.
+# Raster formats that Pillow decodes itself, and refuses where they are cut short. Of the others
+# some start programs, such as Ghostscript; JPEG 2000 shows half a file as if it were whole.
 _FORMATS = (
     *("PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM"),
-    *("JPEG2000", "ICO", "TGA", "PCX"),
+    *("ICO", "TGA", "PCX"),
 )
 # Qwen2-VL's image processor takes no image whose sides are further apart.
 _LONGEST = 200
