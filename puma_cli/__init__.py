@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from puma_cli.data.check.check import check_data
     from puma_cli.data.scenes.dataset import make_scenes
     from puma_cli.demo.stages import run_demo
+    from puma_cli.diagnosis.diagnose import diagnose
     from puma_cli.distillation.distill import distill
     from puma_cli.distillation.stages import distill_stages
     from puma_cli.errors import PumaError
@@ -45,6 +46,7 @@ _HOMES = {
     "mine": "puma_cli.mining.mine",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
+    "diagnose": "puma_cli.diagnosis.diagnose",
     "load": "puma_cli.models.opening",
     "inspect_folder": "puma_cli.checkpoint.inspection",
     "make_scenes": "puma_cli.data.scenes.dataset",
@@ -76,6 +78,7 @@ __all__ = [
     "check_data",
     "compare",
     "compare_profiles",
+    "diagnose",
     "distill",
     "distill_stages",
     "evaluate",

@@ -3,12 +3,13 @@
     python benchmarks/distill/gradient_cache.py --data runs/scenes --write gradient-cache.md
 
 Ways take turns, each in a process of its own that warms up on its batch and times reading it and
-its gradients, without an optimizer. Memory is the peak of the process (of the device on CUDA) above
-what it had before the first step, in a further process whose allocator gives back at once what is
-freed: by default it keeps much of that, and more the longer it runs. What must grow with the batch
-and lives in the second pass is computed and taken off: the embeddings, their gradients and unit
-copies in fp32, the mask of excluded pairs, and what chunks keep from the first pass: tokens,
-positions and images' features.
+its gradients, without an optimizer: in seconds of the processor, which other work on the machine
+touches less than those of the wall, or of the wall on CUDA. Memory is the peak of the process (of
+the device on CUDA) above what it had before the first step, in a further process whose allocator
+gives back at once what is freed: by default it keeps much of that, and more the longer it runs.
+What must grow with the batch and lives in the second pass is computed and taken off: the
+embeddings, their gradients and unit copies in fp32, the mask of excluded pairs, and what chunks
+keep from the first pass: tokens, positions and images' features.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="puma-mini")
+    parser.add_argument(
+        "--width", type=int, help="instead, a model with random weights of so many dimensions"
+    )
+    parser.add_argument("--layers", type=int, default=12, help="its layers")
     parser.add_argument("--keep", type=int, default=4)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
@@ -111,6 +116,7 @@ def measure(asked: argparse.Namespace, way: Way) -> dict[str, Any]:
     """Time a way's gradients in this process, and read its memory."""
     import torch
     from accelerate import Accelerator
+    from wide_model import write_wide_model
 
     from puma_cli import PruneSettings, prune
     from puma_cli.config.lora_settings import LoraSettings
@@ -127,7 +133,11 @@ def measure(asked: argparse.Namespace, way: Way) -> dict[str, Any]:
     # Images that are remembered are bounded apart from this, and would grow with the larger batch.
     image_reader.PIXEL_CACHE_BYTES = image_reader.FILE_CACHE_BYTES = 32 * MIB
     with tempfile.TemporaryDirectory() as folder:
-        prune(PruneSettings(asked.model, Path(folder) / "cut", keep=asked.keep))
+        model = asked.model
+        if asked.width:
+            model = str(Path(folder) / "model")
+            write_wide_model(Path(model), asked.width, asked.layers)
+        prune(PruneSettings(model, Path(folder) / "cut", keep=asked.keep, verify="none"))
         student = load(Path(folder) / "cut", asked.device, "float32")
     lora = (
         LoraSettings(rank=16, alpha=32, dropout=0.0) if way.training == "lora" else LoraSettings()
@@ -152,14 +162,15 @@ def measure(asked: argparse.Namespace, way: Way) -> dict[str, Any]:
     for start in range(0, len(pictures), 128):
         student.collate(pictures[start : start + 128])
     before = peak(torch, asked.device)
+    clock = time.process_time if asked.device == "cpu" else time.perf_counter
     seconds = []
     for _ in range(2 if way.batch == asked.large else 6):
-        began = time.perf_counter()
+        began = clock()
         prepared = step.prepare(batch)
         step.backward(prepared, progress=0.0)
         if asked.device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
         pair.model.zero_grad()
     rows, columns, width = way.batch, len(batch.candidates), student.dimension
     embeddings = 4 * (rows + columns) * width
@@ -202,11 +213,14 @@ def report(asked: argparse.Namespace, found: dict[Way, list[dict[str, Any]]]) ->
         if not argument.startswith("--write") and argument != str(asked.write)
     )
     place = torch.cuda.get_device_name() if asked.device == "cuda" else platform.machine()
+    named = asked.model
+    if asked.width:
+        named = f"A random model of {asked.width} dimensions and {asked.layers} layers,"
     lines = [
         "# The gradient cache",
         "",
         f"Command: `{command}`. Machine: {place}, {torch.get_num_threads()} CPU threads, torch "
-        f"{torch.__version__.partition('+')[0]}. {asked.model} cut to {asked.keep} layers, InfoNCE "
+        f"{torch.__version__.partition('+')[0]}. {named} cut to {asked.keep} layers, InfoNCE "
         f"in both directions, chunks of {asked.chunk_tokens:,} tokens and "
         f"{asked.chunk_pixels:,} pixels; medians of {asked.rounds} "
         "processes that took turns (the large batch: one).",

@@ -24,12 +24,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from wide_model import write_wide_model
 
 from puma_cli import PruneSettings, prune
 from puma_cli.config.lora_settings import LoraSettings
 from puma_cli.config.training_settings import (
     BatchSettings,
-    FreshSettings,
     LossSettings,
     OptimizerSettings,
     TrainSettings,
@@ -44,7 +44,6 @@ from puma_cli.distillation.step import Step
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
-from puma_cli.models.fresh import build_fresh
 from puma_cli.models.opening import load
 from puma_cli.profiling.cost.flops import ForwardFlops, count_flops, count_sizes
 from puma_cli.progress import SILENT
@@ -88,7 +87,9 @@ def main() -> None:
 
 def group(asked: argparse.Namespace, root: Path, rank: int) -> list[tuple[Way, list[float]]]:
     """Return the ways of one kind of training, the reference first, each with its seconds."""
-    model, cut = checkpoint(asked, root), root / "cut"
+    model, cut = root / "model", root / "cut"
+    if not model.exists():
+        write_wide_model(model, asked.width, asked.layers)
     if not cut.exists():
         prune(PruneSettings(str(model), cut, keep=asked.keep, verify="none"))
     data = MbeirFolder(asked.data)
@@ -107,22 +108,6 @@ def group(asked: argparse.Namespace, root: Path, rank: int) -> list[tuple[Way, l
             if number:
                 seconds.append(spent)
     return found
-
-
-def checkpoint(asked: argparse.Namespace, root: Path) -> Path:
-    """Write a random Qwen2-VL shape in which decoder layers dominate; return its folder."""
-    folder = root / "model"
-    if not folder.exists():
-        settings = FreshSettings(
-            hidden_size=asked.width,
-            layers=asked.layers,
-            heads=8,
-            key_value_heads=2,
-            intermediate_size=3 * asked.width,
-        )
-        folder.mkdir()
-        build_fresh(settings, ["a small red circle left of a large blue square"] * 20).save(folder)
-    return folder
 
 
 def reference(

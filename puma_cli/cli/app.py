@@ -10,7 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from puma_cli.cli import analyze, compare, data, demo, distill, evaluate, info, mine, prune, recipes
+from puma_cli.cli import (
+    analyze,
+    compare,
+    data,
+    demo,
+    distill,
+    doctor,
+    evaluate,
+    info,
+    mine,
+    prune,
+    recipes,
+)
 from puma_cli.cli.messages import DONE, FAILED, INTERRUPTED, USAGE, explain
 from puma_cli.cli.output import complain
 from puma_cli.version import __version__
@@ -32,6 +44,7 @@ app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 

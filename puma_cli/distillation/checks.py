@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from puma_cli.config.lora_settings import NF4, UNQUANTIZED, LoraSettings
-from puma_cli.config.training_settings import DISTILLING, FRESH, NO_TEACHER, DistillSettings
+from puma_cli.config.training_settings import (
+    DISTILLING,
+    FRESH,
+    NO_TEACHER,
+    DistillSettings,
+    LossSettings,
+    TrainSettings,
+)
 from puma_cli.distillation.pair import Pair
 from puma_cli.distillation.stored_teacher import is_stored, reads_once
 from puma_cli.errors import ConfigError
@@ -71,6 +78,37 @@ def check_training(settings: DistillSettings) -> None:
             hint="Set train.cache_teacher=true too, or leave the folder out.",
         )
     _check_what_trains(settings)
+
+
+def without_effect(settings: DistillSettings) -> list[str]:
+    """Return a sentence for each value that was chosen, but that nothing will ask for.
+
+    They are no errors: a recipe's values stay when the part that they belong to is switched off.
+    """
+    loss, train, teacher = settings.loss, settings.train, settings.teacher
+    opened = teacher != NO_TEACHER and not is_stored(teacher)
+    plain, usual = LossSettings(), TrainSettings()
+    needs = (
+        ("loss.hint_depths", loss.hint_depths != plain.hint_depths, loss.hints, "loss.hints"),
+        ("loss.bank_size", loss.bank_size != plain.bank_size, loss.bank, "loss.bank"),
+        (
+            "train.cache_dtype",
+            train.cache_dtype != usual.cache_dtype,
+            opened and train.cache_teacher,
+            "a teacher that train.cache_teacher keeps",
+        ),
+        (
+            "train.teacher_dtype",
+            train.teacher_dtype != usual.teacher_dtype,
+            opened,
+            "a model as teacher",
+        ),
+    )
+    return [
+        f"{name} has no effect without {partner}."
+        for name, chosen, partnered, partner in needs
+        if chosen and not partnered
+    ]
 
 
 def _check_what_trains(settings: DistillSettings) -> None:

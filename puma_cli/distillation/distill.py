@@ -13,7 +13,7 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.training_settings import FRESH, NO_TEACHER, DistillSettings
 from puma_cli.data.training_data import open_training_data
 from puma_cli.distillation.asked_once import ask_teacher
-from puma_cli.distillation.checks import check_training
+from puma_cli.distillation.checks import check_training, without_effect
 from puma_cli.distillation.forecast.out_of_memory import memory_explained
 from puma_cli.distillation.frozen_vision import planned_images
 from puma_cli.distillation.live_page import LivePage
@@ -97,6 +97,8 @@ def train(
     processes = join(settings.device)
     if not processes.is_main:
         reporter = SILENT
+    for sentence in without_effect(settings):
+        reporter.note(sentence)
     data = open_training_data(settings, reporter)
     finished = processes.first(lambda: output.open(settings))
     if finished is not None:
