@@ -52,13 +52,13 @@ class Instructions:
 
 
 def read_instructions(path: Path) -> Instructions:
-    """Read `query_instructions.tsv`; a missing file means no instructions.
+    """Read `query_instructions.tsv`; where not even its folder is there, there are no instructions.
 
     Raises:
         DataError: the file cannot be read, a column is missing, or a line has other columns, an
             unknown modality, no prompt, or the key of another with other prompts.
     """
-    if not path.is_file():
+    if not path.parent.exists():
         return Instructions()
     lines = ((number, line.strip("\r\n")) for number, line in numbered_lines(path) if line.strip())
     _, header = next(lines, (1, ""))

@@ -110,7 +110,7 @@ class MbeirFolder:
         """Return the queries of one task, in the order of the file.
 
         Raises:
-            DataError: a line is broken, of another task, or repeats an id.
+            DataError: a line is broken, of another task, or repeats an id; or there is none.
         """
         seen: set[str] = set()
 
@@ -123,7 +123,21 @@ class MbeirFolder:
             seen.add(query.qid)
             return query
 
-        return list(self._records(self.query_file(split, task), parse))
+        path = self.query_file(split, task)
+        found = list(self._records(path, parse))
+        if not found:
+            raise DataError(f"{path} holds no queries.")
+        return found
+
+    def tasks_without_queries(self, split: str) -> list[TaskName]:
+        """Return the tasks whose qrels are there, but not their queries."""
+        pattern = re.compile(rf"mbeir_(.+)_task(\d+)_{re.escape(split)}_qrels\.txt")
+        judged = [
+            TaskName(match[1], int(match[2]))
+            for path in sorted((self.root / "qrels" / split).glob("*.txt"))
+            if (match := pattern.fullmatch(path.name))
+        ]
+        return [task for task in judged if not self.query_file(split, task).exists()]
 
     def query_file(self, split: str, task: TaskName) -> Path:
         """Return the file that holds the queries of a task."""

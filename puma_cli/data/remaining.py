@@ -24,6 +24,7 @@ class Remaining:
     Attributes:
         unreadable: the images that cannot be read, with the reason.
         unanswered: how many queries lost their last answer, by task.
+        unasked: how many queries the qrels judge that are not there, by task.
     """
 
     def __init__(self, data: RetrievalData, images: bool) -> None:
@@ -32,6 +33,7 @@ class Remaining:
         self._readable: set[Path] = set()
         self.unreadable: dict[Path, ImageError] = {}
         self.unanswered: dict[TaskName, int] = {}
+        self.unasked: dict[TaskName, int] = {}
 
     @property
     def root(self) -> Path:
@@ -58,8 +60,10 @@ class Remaining:
 
     def qrels(self, split: str, task: TaskName) -> dict[str, set[str]]:
         """Return the ids of the relevant candidates of the queries that are left."""
+        judged = self._data.qrels(split, task)
+        self.unasked[task] = len(judged.keys() - {q.qid for q in self._data.queries(split, task)})
         qids = {query.qid for query in self.queries(split, task)}
-        return {qid: dids for qid, dids in self._data.qrels(split, task).items() if qid in qids}
+        return {qid: dids for qid, dids in judged.items() if qid in qids}
 
     def judged_at(self, split: str, task: TaskName, qid: str) -> str:
         """Return where it is said what answers a query."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from puma_cli.config.pairs_settings import PairsSettings
 from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.layouts import MBEIR, MMEB, PAIRS, tell_layout
-from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.data.mbeir import MbeirFolder, is_asked_for
 from puma_cli.data.mmeb.folder import MmebFolder
 from puma_cli.data.mmeb.hub import fetch, is_hub_id
 from puma_cli.data.pairs.asked import AskedPairs
@@ -70,6 +70,7 @@ class ScoredData:
             found["rows"] += self._base.skipped
         if self._remaining is not None:
             found["images"] += len(self._remaining.unreadable)
+            found["qrels of unknown queries"] += sum(self._remaining.unasked.values())
             found["queries without an answer"] += sum(self._remaining.unanswered.values())
         return {kind: count for kind, count in found.items() if count}
 
@@ -123,10 +124,27 @@ def open_scored_data(settings: EvaluateSettings, reporter: Reporter = SILENT) ->
         found = ScoredData(results.PAIRS, pairs, pools=(LOCAL, UNION) if several else (LOCAL,))
     else:
         _check_unused(settings, MBEIR)
-        found = ScoredData(results.MBEIR, MbeirFolder(path, skip_rows))
+        folder = MbeirFolder(path, skip_rows)
+        _check_queries(folder, settings)
+        found = ScoredData(results.MBEIR, folder)
     if skip_rows or skip_images:
         found.skip(skip_images)
     return found
+
+
+def _check_queries(folder: MbeirFolder, settings: EvaluateSettings) -> None:
+    """Refuse a task that has all but its queries: means would be over fewer tasks than it seems."""
+    lost = [
+        task
+        for task in folder.tasks_without_queries(settings.split)
+        if is_asked_for(task, settings.tasks)
+    ]
+    if lost:
+        raise DataError(
+            f"The file {folder.query_file(settings.split, lost[0])} is missing.",
+            cause=f"{folder.qrel_file(settings.split, lost[0])} says what answers its queries.",
+            hint="Bring it back, or choose among the tasks that are there with --tasks.",
+        )
 
 
 def _check_unused(settings: EvaluateSettings, layout: str) -> None:

@@ -12,14 +12,34 @@ from PIL import Image
 
 from puma_cli.errors import ImageError
 
-# Raster formats that Pillow decodes itself: of others some start programs, such as Ghostscript.
+# Raster formats that Pillow decodes itself, and refuses where they are cut short. Of the others
+# some start programs, such as Ghostscript; JPEG 2000 shows half a file as if it were whole.
 _FORMATS = (
     *("PNG", "JPEG", "MPO", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "PPM"),
-    *("JPEG2000", "ICO", "TGA", "PCX"),
+    *("ICO", "TGA", "PCX"),
 )
 # Qwen2-VL's image processor takes no image whose sides are further apart.
 _LONGEST = 200
 _GREYS = 65_535
+
+
+def read_encoded(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        ImageError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(
+            f"The image {path} is missing.",
+            hint="Check the paths in the data set's jsonl files.",
+            path=path,
+        ) from error
+    except (OSError, ValueError) as error:
+        problem = f"The image {path} cannot be read."
+        raise ImageError(problem, cause=str(error), path=path) from error
 
 
 def decoded(encoded: bytes, path: Path) -> Image.Image:

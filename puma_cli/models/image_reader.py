@@ -11,7 +11,7 @@ from PIL import Image
 
 from puma_cli.errors import DataError, ImageError
 from puma_cli.models.augmentation import random_view
-from puma_cli.models.decoding import decoded, size_of
+from puma_cli.models.decoding import decoded, read_encoded, size_of
 from puma_cli.models.recently_used import RecentlyUsed
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class ImageReader:
     def _encoded(self, path: Path) -> bytes:
         encoded = self._files.get(path)
         if encoded is None:
-            encoded = _read(path)
+            encoded = read_encoded(path)
             self._files.put(path, encoded, len(encoded))
         return encoded
 
@@ -134,29 +134,6 @@ class ImageReader:
         rows = np.split(np.asarray(out["pixel_values"], dtype=np.float32), ends[:-1])
         # Each a copy of its own: a view would keep all the others in memory.
         return [(own.copy(), grid) for own, grid in zip(rows, grids, strict=True)]
-
-
-def open_image(path: Path) -> Image.Image:
-    """Return an image as RGB, on white where it is transparent.
-
-    Raises:
-        DataError: it is missing or cannot be decoded.
-    """
-    return _on_white(_decoded(_read(path), path))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError(
-            f"The image {path} is missing.",
-            hint="Check the paths in the data set's jsonl files.",
-            path=path,
-        ) from error
-    except (OSError, ValueError) as error:
-        problem = f"The image {path} cannot be read."
-        raise ImageError(problem, cause=str(error), path=path) from error
 
 
 def _on_white(image: Image.Image) -> Image.Image:

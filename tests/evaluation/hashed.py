@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from puma_cli.models.decoding import decoded, size_of
+from puma_cli.models.decoding import decoded, read_encoded, size_of
 from puma_cli.models.inputs import Input
 from puma_cli.progress import SILENT, Reporter
 
@@ -47,7 +47,7 @@ def point(entry: Input) -> np.ndarray:
     for text in (entry.instruction, entry.text):
         digest.update(b"-" if text is None else b"+" + text.encode())
     if entry.image is not None:
-        encoded = entry.image.read_bytes()
+        encoded = read_encoded(entry.image)
         size_of(encoded, entry.image)
         digest.update(decoded(encoded, entry.image).convert("RGB").tobytes())
     seed = int.from_bytes(digest.digest()[:8], "little")

@@ -81,7 +81,7 @@ class FileChecks:
 
     def instructions(self, path: Path) -> Instructions:
         """Read the table of instructions; an empty one stands for a broken one."""
-        if not path.is_file():
+        if not path.parent.exists():
             return Instructions()
         before = self.faults.total
         try:

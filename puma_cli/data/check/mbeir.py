@@ -90,6 +90,25 @@ class _Check:
                 for line in local.ids.lines[wrong].tolist():
                     self._faults.add(kind, self._read.at(path, line), problem)
 
+        self._compare_with_locals()
+
+    def _compare_with_locals(self) -> None:
+        """Find candidates of a union pool that are in no task's own: a file may be cut short."""
+        for split in _EVALUATED:
+            union = self._pools.get(self._folder.union_file(split))
+            others = tuple(f"_{each}_cand_pool" for each in _EVALUATED if each != split)
+            locals_ = [
+                rows.ids.hashes
+                for path, rows in self._pools.items()
+                if path.parent.name == "local" and not path.stem.endswith(others)
+            ]
+            if union is None or not locals_:
+                continue
+            path = self._folder.union_file(split)
+            for line in union.ids.lines[~is_in(union.ids.hashes, _sorted(locals_))].tolist():
+                problem = "No task's own pool has this candidate."
+                self._faults.add("not in local pool", self._read.at(path, line), problem)
+
     def _check_queries(self, path: Path, instructions: Instructions) -> None:
         split = path.parent.name
         match = _QUERIES.fullmatch(path.stem)

@@ -70,7 +70,8 @@ def test_a_whole_data_set_has_no_fault_and_true_counts(tiny_scenes: Path, look: 
             queries, pool = data.queries(split, task), data.local_pool(task, split)
             qrels = data.qrel_file(split, task).read_text().splitlines()
             assert found[2:5] == (len(queries), len(pool), len(qrels))
-            images = {entry.image for entry in (*queries, *pool)} - {None}
+            images = {q.image for q in queries} | {c.image for c in pool}
+            images -= {None}
             assert found.images == len(images)
     assert report.images == sum(1 for _ in tiny_scenes.rglob("*.png"))
     lines = {each.file: each.rows for each in report.files}

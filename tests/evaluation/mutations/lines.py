@@ -23,7 +23,9 @@ def truncated(root: Path, random: Random) -> Path:
     path = _some(root, random)
     if random.random() < 0.3:
         whole = path.read_bytes()
-        path.write_bytes(whole[: random.randrange(len(whole))])
+        # Not between two lines: what is left would be a whole file of fewer.
+        places = [at for at in range(1, len(whole)) if b"\n" not in whole[at - 1 : at + 1]]
+        path.write_bytes(whole[: random.choice(places)])
     else:
         edit_line(path, random, lambda line: line[: random.randrange(1, len(line))])
     return root / MBEIR

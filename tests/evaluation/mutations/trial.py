@@ -16,10 +16,10 @@ from typing import Any
 from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.check.check import check_data
 from puma_cli.errors import PumaError
+from puma_cli.evaluation.encode import Encoder
 from puma_cli.evaluation.evaluate import score_data
 from puma_cli.evaluation.opening import open_scored_data
 from puma_cli.evaluation.results import Scores
-from tests.evaluation.hashed import Hashed
 from tests.evaluation.mutations import CLASSES
 from tests.evaluation.mutations.base import MBEIR, MMEB, PAIRS
 
@@ -51,12 +51,12 @@ def settings_of(data: Path, **options: Any) -> EvaluateSettings:
     return EvaluateSettings("hashed", data, data.parent / "out", **options)
 
 
-def score(data: Path, **options: Any) -> Scores:
-    """Score the stand-in for a model on a data set, as the command does."""
+def score(data: Path, embedder: Encoder, **options: Any) -> Scores:
+    """Score an open model on a data set, as the command does."""
     settings = settings_of(data, **options)
     opened = open_scored_data(settings)
     with opened.images_named():
-        return score_data(Hashed(), opened, settings)
+        return score_data(embedder, opened, settings)
 
 
 def summary(scores: Scores) -> str:
@@ -65,14 +65,16 @@ def summary(scores: Scores) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
-def unmutated(base: Path) -> dict[str, str]:
+def unmutated(base: Path, embedder: Encoder) -> dict[str, str]:
     """Return the summaries of the base data by the name of their part."""
     parts = [base / MBEIR, base / MMEB]
     parts += [base / PAIRS / kind / f"table.{kind}" for kind in ("jsonl", "csv", "parquet")]
-    return {path.name: summary(score(path)) for path in parts}
+    return {path.name: summary(score(path, embedder)) for path in parts}
 
 
-def run_trial(base: Path, room: Path, name: str, seed: int, known: Mapping[str, str]) -> Outcome:
+def run_trial(
+    base: Path, room: Path, name: str, seed: int, known: Mapping[str, str], embedder: Encoder
+) -> Outcome:
     """Mutate a copy of the base data in one way of a class, and see what becomes of it."""
     shutil.rmtree(room, ignore_errors=True)
     shutil.copytree(base, room)
@@ -80,9 +82,9 @@ def run_trial(base: Path, room: Path, name: str, seed: int, known: Mapping[str, 
     data = CLASSES[name](room, Random(f"{name} {seed}"))
     start = time.monotonic()
     try:
-        outcome = _scored(data, known[data.name])
+        outcome = _scored(data, known[data.name], embedder)
         _check(data, outcome)
-        skipped = outcome[0] == REFUSED and _scored_without(data)
+        skipped = outcome[0] == REFUSED and _scored_without(data, embedder)
     except PumaError as error:
         return Outcome(FAILED, f"a later step: {error}", time.monotonic() - start)
     except Exception:
@@ -90,9 +92,9 @@ def run_trial(base: Path, room: Path, name: str, seed: int, known: Mapping[str, 
     return Outcome(*outcome, time.monotonic() - start, skipped)
 
 
-def _scored(data: Path, expected: str) -> tuple[str, str]:
+def _scored(data: Path, expected: str, embedder: Encoder) -> tuple[str, str]:
     try:
-        scores = score(data)
+        scores = score(data, embedder)
     except PumaError as error:
         said = str(error)
         said.encode()  # it goes to a terminal
@@ -116,10 +118,10 @@ def _check(data: Path, outcome: tuple[str, str]) -> None:
     assert report.total or outcome[0] != REFUSED, f"no fault found, but: {outcome[1]}"
 
 
-def _scored_without(data: Path) -> bool:
+def _scored_without(data: Path, embedder: Encoder) -> bool:
     """Score without what is bad; it is counted if there is a result at all."""
     try:
-        scores = score(data, bad_rows="skip", bad_images="skip")
+        scores = score(data, embedder, bad_rows="skip", bad_images="skip")
     except PumaError as error:
         str(error).encode()
         return False
