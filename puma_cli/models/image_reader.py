@@ -136,6 +136,15 @@ class ImageReader:
         return [(own.copy(), grid) for own, grid in zip(rows, grids, strict=True)]
 
 
+def open_image(path: Path) -> Image.Image:
+    """Return an image as RGB, on white where it is transparent.
+
+    Raises:
+        DataError: it is missing or cannot be decoded.
+    """
+    return _on_white(decoded(read_encoded(path), path))
+
+
 def _on_white(image: Image.Image) -> Image.Image:
     # Transparent pixels hide arbitrary colours.
     if image.mode == "RGBA":
