@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from puma_cli.encoding.finite import check_finite
 from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.encoding.vectors import InMemory, Vectors
-from puma_cli.evaluation.scanning import check_finite
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from puma_cli.encoding.finite import check_finite
 from puma_cli.encoding.vectors import Vectors
 from puma_cli.errors import ConfigError
-from puma_cli.evaluation.scanning import as_vectors, check_finite, check_searchable
+from puma_cli.evaluation.scanning import as_vectors, check_searchable
 from puma_cli.evaluation.top import Best, merged
 
 _ROWS = 65_536

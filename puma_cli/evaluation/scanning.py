@@ -14,8 +14,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from puma_cli.encoding.finite import check_finite
 from puma_cli.encoding.vectors import InMemory, Vectors
-from puma_cli.errors import DataError, NumericError
+from puma_cli.errors import DataError
 
 # On a CPU a block of scores of 8 or 16 MB still lies in the cache when it is looked through.
 _ON_CPU = 1024, 4096
@@ -176,19 +177,6 @@ def pair_scores(
         right = candidates.take(columns[some]).cpu().double()
         scores[some] = left.mul_(right).sum(dim=1).float()
     return scores
-
-
-def check_finite(name: str, embeddings: Tensor) -> None:
-    """Raise NumericError if some of the embeddings (N, D) of `name` are not finite."""
-    # A NaN loses every comparison, so it would count as a perfect rank. One in a row makes its
-    # sum one, which spares a mask of the whole matrix.
-    bad = int((~embeddings.sum(dim=1, dtype=torch.float32).isfinite()).sum())
-    if bad:
-        raise NumericError(
-            f"{bad} of {len(embeddings)} {name} embeddings are not finite.",
-            cause="The model overflows in this dtype, or its weights are broken.",
-            hint="Try --dtype float32.",
-        )
 
 
 def check_searchable(queries: Vectors, candidates: Vectors) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puma_cli.encoding.finite import check_finite
 from puma_cli.encoding.vectors import Vectors
 from puma_cli.evaluation.nearest import Nearest
 from puma_cli.evaluation.ranking import TIE, Counter, Ranks
 from puma_cli.evaluation.scanning import (
     as_vectors,
     bf16_is_faster,
-    check_finite,
     check_searchable,
     place_of,
     query_blocks,
