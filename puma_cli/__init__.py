@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from puma_cli.config.stages import TrainingStage
     from puma_cli.config.training_settings import DistillSettings
+    from puma_cli.data.check.check import check_data
     from puma_cli.data.scenes.dataset import make_scenes
     from puma_cli.demo.stages import run_demo
     from puma_cli.diagnosis.diagnose import diagnose
@@ -52,6 +53,7 @@ _HOMES = {
     "load": "puma_cli.models.opening",
     "inspect_folder": "puma_cli.checkpoint.inspection",
     "make_scenes": "puma_cli.data.scenes.dataset",
+    "check_data": "puma_cli.data.check.check",
     "run_demo": "puma_cli.demo.stages",
     "AnalyzeSettings": "puma_cli.config.settings",
     "PruneSettings": "puma_cli.config.settings",
@@ -78,6 +80,7 @@ __all__ = [
     "TrainingStage",
     "__version__",
     "analyze",
+    "check_data",
     "compare",
     "compare_profiles",
     "diagnose",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class PumaError(Exception):
     """A failure the user can act on.
@@ -36,6 +38,20 @@ class ConfigError(PumaError):
 
 class DataError(PumaError):
     """A data set breaks its layout: a missing file, a broken line, an unknown id."""
+
+
+class ImageError(DataError):
+    """An image is missing or cannot be read.
+
+    Args:
+        path: its file.
+    """
+
+    def __init__(
+        self, problem: str, *, cause: str = "", hint: str = "", path: Path | None = None
+    ) -> None:
+        super().__init__(problem, cause=cause, hint=hint)
+        self.path = path
 
 
 class OutputError(PumaError):

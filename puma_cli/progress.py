@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,3 +26,24 @@ class Reporter:
 
 
 SILENT = Reporter()
+
+
+def by_rows(
+    reporter: Reporter,
+    items: Iterable[T],
+    label: str,
+    total: int | None,
+    rows: Callable[[T], int],
+) -> Iterator[T]:
+    """Yield `items` unchanged while showing how many of `total` rows they hold so far."""
+
+    def counted() -> Iterator[T | None]:
+        for item in items:
+            # First, so that what is shown when the item is done counts all of its rows.
+            for _ in range(rows(item) - 1):
+                yield None
+            yield item
+
+    for item in reporter.track(counted(), label, total):
+        if item is not None:
+            yield item

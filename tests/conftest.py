@@ -20,6 +20,12 @@ settings.load_profile("puma")
 TINY_LAYERS = 4
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the vectors of tests apart from the user's, those of processes they start included."""
+    os.environ["PUMA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small `scenes` data set in the M-BEIR layout."""

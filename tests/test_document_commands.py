@@ -55,7 +55,7 @@ def _words(line: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/analyze.md", "docs/distill.md", "docs/mine.md"]
+    "document", ["README.md", "docs/analyze.md", "docs/distill.md", "docs/mine.md", "docs/eval.md"]
 )
 def test_everything_in_the_document_runs(
     document: str, workplace: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

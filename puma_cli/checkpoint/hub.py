@@ -21,10 +21,16 @@ KINDS = "a folder, `puma-mini` or a hub id such as `Qwen/Qwen2-VL-2B-Instruct`"
 _FIRST_READ = 1 << 18
 _THREADS = 8
 _SECONDS = 30.0
+_WORDS = {"model": "model", "dataset": "data set"}
 
 
 def snapshot(
-    model: str, patterns: Sequence[str], reporter: Reporter = SILENT, *, fetch: bool = True
+    model: str,
+    patterns: Sequence[str],
+    reporter: Reporter = SILENT,
+    *,
+    fetch: bool = True,
+    kind: str = "model",
 ) -> Path:
     """Return the cached snapshot of a hub model, with the files that match fetched.
 
@@ -32,6 +38,7 @@ def snapshot(
         model: `org/name[@revision]`.
         patterns: shell patterns of the files that are needed.
         fetch: whether anything may be downloaded; otherwise it must be cached.
+        kind: `model`, or `dataset` for data.
 
     Raises:
         CheckpointError: there is no such model or revision, it is gated, or the hub is silent.
@@ -39,10 +46,11 @@ def snapshot(
     from huggingface_hub import snapshot_download
 
     name, _, revision = model.partition("@")
-    with _explained(model, fetch), _quiet(reporter):
+    with _explained(model, fetch, _WORDS[kind]), _quiet(reporter):
         return Path(
             snapshot_download(
                 name,
+                repo_type=kind,
                 revision=revision or None,
                 allow_patterns=list(patterns),
                 local_files_only=not fetch,
@@ -153,7 +161,7 @@ def _quiet(reporter: Reporter) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(model: str, fetch: bool) -> Iterator[None]:
+def _explained(model: str, fetch: bool, word: str = "model") -> Iterator[None]:
     """Turn the hub's errors into sentences."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -169,34 +177,34 @@ def _explained(model: str, fetch: bool) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise CheckpointError(
-            f"The model `{name}` is gated.",
+            f"The {word} `{name}` is gated.",
             cause="Its owners ask you to accept their terms first.",
             hint=f"Accept them at huggingface.co/{name}, then log in with `hf auth login`.",
         ) from error
     except RevisionNotFoundError as error:
         raise CheckpointError(
-            f"The model `{name}` has no revision `{revision}`.",
+            f"The {word} `{name}` has no revision `{revision}`.",
             hint="Give a branch, a tag or a commit after the @, or nothing.",
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise CheckpointError(
-            f"There is no model `{name}`, neither as a folder nor on the hub.",
-            hint=f"A model is {KINDS}.",
+            f"There is no {word} `{name}`, neither as a folder nor on the hub.",
+            hint=f"A model is {KINDS}." if word == "model" else "Check the spelling.",
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise _unreachable(model, fetch, error) from error
+        raise _unreachable(model, fetch, error, word) from error
     except Exception as error:
         # The hub's client raises errors of its transport, which are not of the system's family.
         if type(error).__module__.partition(".")[0].startswith("httpx"):
-            raise _unreachable(model, fetch, error) from error
+            raise _unreachable(model, fetch, error, word) from error
         raise
 
 
-def _unreachable(model: str, fetch: bool, error: Exception) -> CheckpointError:
+def _unreachable(model: str, fetch: bool, error: Exception, word: str) -> CheckpointError:
     if not fetch:
         return CheckpointError(
-            f"There is no folder `{model}`, and no hub model of that name is cached here.",
-            hint="Check the spelling; the commands that use a hub model fetch it.",
+            f"There is no folder `{model}`, and no hub {word} of that name is cached here.",
+            hint="Check the spelling; the commands that use one fetch it.",
         )
     return CheckpointError(
         f"There is no folder `{model}`, and the hub cannot be asked for it.",

@@ -12,6 +12,7 @@ import typer
 
 from puma_cli.cli import (
     analyze,
+    cache,
     compare,
     data,
     demo,
@@ -48,6 +49,7 @@ app.command("compare")(compare.compare)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(cache.app, name="cache")
 app.add_typer(recipes.app, name="recipes")
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import puma_cli
-from puma_cli.cli import options
+from puma_cli.cli import encoding_options, options
+from puma_cli.cli.mmeb_table import mmeb_tables
 from puma_cli.cli.naming import percent, puma, short_name
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import Session, session
+from puma_cli.errors import ConfigError
 
 if TYPE_CHECKING:
     from puma_cli.evaluation.results import Scores
@@ -24,6 +26,20 @@ def evaluate(
     ctx: typer.Context,
     model: options.Model = None,
     data: options.Data = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", metavar="FILE", help="Table of pairs, or a folder of them."),
+    ] = None,
+    mmeb: Annotated[
+        str | None,
+        typer.Option(
+            "--mmeb", metavar="DIR|ID", help="MMEB: a folder, or TIGER-Lab/MMEB-eval on the hub."
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", metavar="PATH", help="Images of --mmeb or --pairs, if elsewhere."),
+    ] = None,
     output_dir: Annotated[Path | None, options.output_dir("scores-MODEL-SPLIT")] = None,
     split: Annotated[str | None, options.split("test")] = None,
     tasks: options.Tasks = None,
@@ -49,10 +65,53 @@ def evaluate(
         int | None,
         typer.Option("--k", metavar="K", help="The data set's own cutoff.  [default: 5]"),
     ] = None,
+    bad_rows: Annotated[
+        str | None,
+        typer.Option("--bad-rows", metavar="NAME", help="error, or skip.  [default: error]"),
+    ] = None,
+    bad_images: Annotated[
+        str | None,
+        typer.Option("--bad-images", metavar="NAME", help="error, or skip.  [default: error]"),
+    ] = None,
+    query_model: Annotated[
+        str | None,
+        typer.Option("--query-model", metavar="MODEL", help="Embeds the queries, if not MODEL."),
+    ] = None,
+    candidate_model: Annotated[
+        str | None,
+        typer.Option("--candidate-model", metavar="MODEL", help="MODEL, beside --query-model."),
+    ] = None,
+    any_space: Annotated[
+        bool | None,
+        typer.Option("--any-space", help="Score models that share no space, as far as is known."),
+    ] = None,
+    hubness_penalty: Annotated[
+        float | None,
+        typer.Option(
+            "--hubness-penalty",
+            metavar="P",
+            help="Take this share of a candidate's mean cosine away: transductive.  [default: 0]",
+        ),
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", metavar="NAME", help="torch, or faiss.  [default: torch]"),
+    ] = None,
     limit: options.Limit = None,
-    batch_size: options.BatchSize = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", metavar="N", help="Most inputs at once.  [default: 1024]"),
+    ] = None,
+    batch_tokens: encoding_options.BatchTokens = None,
+    image_workers: encoding_options.ImageWorkers = None,
+    attention: encoding_options.Attention = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    store_dtype: encoding_options.StoreDtype = None,
+    cache: encoding_options.Cache = None,
+    cache_dir: encoding_options.CacheDir = None,
+    rehash: encoding_options.Rehash = None,
+    num_processes: encoding_options.NumProcesses = None,
     seed: options.Seed = None,
     overwrite: options.Overwrite = None,
     full_hash: options.FullHash = None,
@@ -63,23 +122,63 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score MODEL on a data set by the M-BEIR protocol.
+    """Score MODEL on a data set by the M-BEIR protocol, on MMEB by its own, or on pairs.
 
     Example: puma eval puma-mini --data scenes
     """
-    with session(ctx) as run:
+    with session(ctx, shared=True) as run:
+        _choose_data(run)
+        _choose_models(run)
         if list_tasks:
             _list_tasks(run)
             return
         settings = run.settings(puma_cli.EvaluateSettings, complete=_default_folder)
+        if num_processes is not None and num_processes > 1:
+            raise typer.Exit(run.share(settings, num_processes))
+        if settings.cache:
+            run.on_interrupt("What was encoded is kept: the same command goes on from there.")
         scores = puma_cli.evaluate(settings, run.reporter)
-        run.finish(_outcome(scores, settings.output_dir))
+        # Processes other than the first have done their part.
+        if scores.rows:
+            run.finish(_outcome(scores, settings.output_dir))
+
+
+def _choose_data(run: Session) -> None:
+    """Turn --pairs and --mmeb into the settings that they stand for."""
+    layouts = {"data": None, "pairs": "pairs", "mmeb": "mmeb"}
+    given = [name for name in layouts if run.params.get(name) is not None]
+    if len(given) > 1:
+        raise ConfigError(
+            f"--{given[0]} and --{given[1]} are both given.", hint="Score one data set at a time."
+        )
+    for name in given:
+        run.params["data"] = Path(run.params[name])
+        if layouts[name]:
+            run.params["layout"] = layouts[name]
+    # `pairs` is also the name of a group of settings.
+    run.params.pop("pairs", None)
+
+
+def _choose_models(run: Session) -> None:
+    """Take --candidate-model for the model that it is another word for."""
+    candidates = run.params.pop("candidate_model", None)
+    if candidates is None:
+        return
+    if run.params.get("model") not in (None, candidates):
+        raise ConfigError(
+            f"{run.params['model']} and --candidate-model {candidates} are both given.",
+            hint="One of the two is enough: --candidate-model is another word for MODEL.",
+        )
+    run.params["model"] = candidates
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
     if "model" not in given:
         return {}
-    return {"output_dir": f"scores-{short_name(given['model'])}-{given.get('split', 'test')}"}
+    name = short_name(given["model"])
+    if given.get("query_model") is not None:
+        name = f"{short_name(given['query_model'])}-on-{name}"
+    return {"output_dir": f"scores-{name}-{given.get('split', 'test')}"}
 
 
 def _list_tasks(run: Session) -> None:
@@ -100,15 +199,29 @@ def _list_tasks(run: Session) -> None:
 
 
 def _outcome(scores: Scores, folder: Path) -> Outcome:
-    limited = f", at most {scores.limit} queries a task: PARTIAL" if scores.partial else ""
+    limited = f", {scores.left_out}: PARTIAL" if scores.partial else ""
+    title = f"{scores.label} on {scores.data}, {scores.split}, in percent{limited}"
+    if scores.hubness_penalty:
+        title += ", TRANSDUCTIVE"
+    means: dict[str, Any] = {}
+    tables: list[Table | str] = [_table(scores, title)]
+    if scores.protocol == "mmeb":
+        from puma_cli.evaluation.mmeb.means_file import means_of
+
+        means = means_of(scores)
+        tables = mmeb_tables(scores, means, title)
     return Outcome(
         value=str(folder),
         payload={
             "output_dir": str(folder),
             "model": scores.model,
+            "query_model": scores.query_model,
+            "hubness_penalty": scores.hubness_penalty,
             "data": scores.data,
             "split": scores.split,
+            "protocol": scores.protocol,
             "partial": scores.partial,
+            "skipped": dict(scores.skipped),
             "mean": scores.means,
             "rows": [
                 {
@@ -120,11 +233,13 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
                 }
                 for row in scores.rows
             ],
+            **means,
         },
         body=(
-            _table(scores, f"{scores.model} on {scores.data}, {scores.split}, in percent{limited}"),
+            *tables,
+            *(remark for remark in scores.remarks if not remark.startswith("Partial")),
             *_warnings(scores),
-            f"Scores: {folder}",
+            f"Scores: {folder}, report: {folder / 'report.html'}",
         ),
         next_command=puma("compare", folder, "OTHER-SCORES"),
     )

@@ -92,6 +92,7 @@ _TRACKERS = (
     "dvclive",
     "swanlab",
 )
+ATTENTIONS = ("sdpa", "eager", "flash_attention_2")
 _ROWS = _NoneOr(_Range(low=20))
 _DTYPES = ("auto", "float32", "float16", "bfloat16")
 # Half precision with the range of float32.
@@ -122,7 +123,19 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "format": _OneOf(("transformers", "sentence-transformers", "vllm", "all")),
         "dimensions": _COUNT,
     },
-    "EvaluateSettings": {"instruction": _OneOf(("first", "seeded"))},
+    "EvaluateSettings": {
+        "instruction": _OneOf(("first", "seeded")),
+        "batch_tokens": _NOT_NEGATIVE,
+        "image_workers": _Range(low=-1),
+        "attention": _OneOf(ATTENTIONS),
+        "store_dtype": _OneOf(_DTYPES),
+        "layout": _OneOf(("auto", "mbeir", "mmeb", "pairs")),
+        "unanswerable": _OneOf(("error", "zero")),
+        "bad_rows": _OneOf(("error", "skip")),
+        "bad_images": _OneOf(("error", "skip")),
+        "hubness_penalty": _Range(low=0),
+        "search": _OneOf(("torch", "faiss")),
+    },
     "MineSettings": {
         "negatives": _COUNT,
         "pool": _OneOf(("task", "union")),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from puma_cli.config.pairs_settings import PairsSettings
 
 
 @dataclass(frozen=True)
@@ -115,24 +117,66 @@ class EvaluateSettings:
     """Settings of `puma eval`.
 
     Args:
+        data: what `layout` says; of MMEB also a hub id.
+        layout: `mbeir`, `mmeb` or `pairs`, or `auto` to tell from the data.
+        images: folder of the images of MMEB or of pairs, of MMEB also a zip archive; by default
+            where they usually are.
+        pairs: which columns of tables of pairs hold what.
         pools: `local` (the task's own candidates) and/or `union` (all candidates of the split).
         instruction: `first` for each data set's first prompt, or `seeded` for one of its prompts
             drawn per query from `seed`.
         limit: at most this many queries of each task (>= 1); the result is then marked partial.
         k: the data set's own K, reported beside 1, 5 and 10.
+        batch_size: most inputs that are encoded at once.
+        batch_tokens: most tokens, with their padding, that are encoded at once; 0 for what suits
+            the device.
+        image_workers: processes that decode images ahead; -1 for what suits images and machine.
+        attention: `sdpa`, `eager`, or `flash_attention_2` where that is installed.
+        cache: keep vectors on disk, and take from there what is there already.
+        cache_dir: where, instead of `$PUMA_CACHE` or `~/.cache/puma`.
+        store_dtype: number format that vectors are kept in; `auto` is float32 where the model
+            computes in it, and float16 otherwise.
+        rehash: read every file of model and data again to see what it holds.
+        unanswerable: `error` for queries none of whose answers is in the pool, or `zero` to score
+            them 0.
+        bad_rows: `error` for broken lines of a data set, or `skip` to leave them out, counted.
+        bad_images: `error` for images that cannot be read, or `skip` to leave out what shows them,
+            counted.
+        query_model: embeds the queries, where `model` is to embed the candidates alone.
+        any_space: score a `query_model` of which nothing says that its space is that of `model`.
+        hubness_penalty: this share of a candidate's mean cosine over all queries of the task is
+            taken from its scores (>= 0). The result is transductive, so no benchmark's number.
+        search: `torch`, or `faiss` for the runs' top candidates.
         full_hash: hash every byte of the parents, instead of a sample of them.
     """
 
     model: str
     data: Path
     output_dir: Path
+    query_model: str | None = None
+    any_space: bool = False
+    hubness_penalty: float = 0.0
+    search: str = "torch"
+    layout: str = "auto"
+    images: Path | None = None
+    pairs: PairsSettings = field(default_factory=PairsSettings)
     split: str = "test"
     tasks: str = "*"
+    unanswerable: str = "error"
+    bad_rows: str = "error"
+    bad_images: str = "error"
     pools: tuple[str, ...] = ("local", "union")
     instruction: str = "first"
     limit: int | None = None
     k: int = 5
-    batch_size: int = 128
+    batch_size: int = 1_024
+    batch_tokens: int = 0
+    image_workers: int = -1
+    attention: str = "sdpa"
+    cache: bool = True
+    cache_dir: Path | None = None
+    store_dtype: str = "auto"
+    rehash: bool = False
     device: str = "auto"
     dtype: str = "auto"
     seed: int = 0

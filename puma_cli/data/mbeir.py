@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,7 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from puma_cli.data.instructions import Instructions, read_instructions
-from puma_cli.data.records import MODALITIES, TASK_MODALITIES, Candidate, Query, clean_text
+from puma_cli.data.lines import numbered_lines
+from puma_cli.data.mbeir_rows import (
+    BROKEN,
+    Qrel,
+    broken_line,
+    parse_candidate,
+    parse_object,
+    parse_qrel,
+    parse_query,
+)
+from puma_cli.data.records import TASK_MODALITIES, Candidate, Query
 from puma_cli.errors import DataError
 
 T = TypeVar("T")
@@ -35,16 +46,22 @@ class TaskName:
 class MbeirFolder:
     """Reads a data set in the M-BEIR layout; image paths in it are relative to `root`.
 
+    Args:
+        skip_broken: leave broken lines out and count them in `skipped`, by the name of their file,
+            instead of refusing them.
+
     Raises:
         DataError: `root` is missing or has another layout.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, skip_broken: bool = False) -> None:
         self.root = Path(root)
+        self.skipped: Counter[str] = Counter()
+        self._skip_broken = skip_broken
         if self.root.is_file():
             raise DataError(
                 f"{self.root} is a file.",
-                hint="Give the folder of a data set; only puma distill reads tables of pairs.",
+                hint="Give the folder of a data set; tables are for puma distill and puma eval.",
             )
         if not self.root.is_dir():
             raise DataError(
@@ -93,17 +110,53 @@ class MbeirFolder:
         """Return the queries of one task, in the order of the file.
 
         Raises:
-            DataError: a line is broken, or of another task.
+            DataError: a line is broken, of another task, or repeats an id; or there is none.
         """
+        seen: set[str] = set()
 
         def parse(row: dict[str, Any]) -> Query:
-            query = self._query(row)
+            query = parse_query(row, self.root)
             if query.task_id != task.task_id:
                 raise ValueError(f"its task_id is {query.task_id} in a file of {task.task_id}")
+            if query.qid in seen:
+                raise ValueError(f"the qid {query.qid} stands in an earlier line too")
+            seen.add(query.qid)
             return query
 
-        path = self.root / "query" / split / f"mbeir_{task.name}_{split}.jsonl"
-        return list(_read_records(path, parse))
+        path = self.query_file(split, task)
+        found = list(self._records(path, parse))
+        if not found:
+            raise DataError(f"{path} holds no queries.")
+        return found
+
+    def tasks_without_queries(self, split: str) -> list[TaskName]:
+        """Return the tasks whose qrels are there, but not their queries."""
+        pattern = re.compile(rf"mbeir_(.+)_task(\d+)_{re.escape(split)}_qrels\.txt")
+        judged = [
+            TaskName(match[1], int(match[2]))
+            for path in sorted((self.root / "qrels" / split).glob("*.txt"))
+            if (match := pattern.fullmatch(path.name))
+        ]
+        return [task for task in judged if not self.query_file(split, task).exists()]
+
+    def query_file(self, split: str, task: TaskName) -> Path:
+        """Return the file that holds the queries of a task."""
+        return self.root / "query" / split / f"mbeir_{task.name}_{split}.jsonl"
+
+    def qrel_file(self, split: str, task: TaskName) -> Path:
+        """Return the file that says which candidates answer a task's queries."""
+        return self.root / "qrels" / split / f"mbeir_{task.name}_{split}_qrels.txt"
+
+    def local_file(self, split: str, task: TaskName) -> Path:
+        """Return the file of a task's own candidates; one for the split alone is preferred."""
+        folder = self.root / "cand_pool" / "local"
+        per_split = folder / f"mbeir_{task.name}_{split}_cand_pool.jsonl"
+        shared = folder / f"mbeir_{task.name}_cand_pool.jsonl"
+        return per_split if per_split.is_file() else shared
+
+    def union_file(self, split: str) -> Path:
+        """Return the file of the candidates of all tasks of `split`."""
+        return self.root / "cand_pool" / "global" / f"mbeir_union_{split}_cand_pool.jsonl"
 
     @property
     def has_training(self) -> bool:
@@ -148,19 +201,16 @@ class MbeirFolder:
             DataError: the folder has none, or a line is broken.
         """
         for path in self.train_files():
-            for query in _read_records(path, self._query):
+            for query in self._records(path, lambda row: parse_query(row, self.root)):
                 yield TaskName(_train_set(path), query.task_id), query
 
     def local_pool(self, task: TaskName, split: str) -> list[Candidate]:
         """Return the task's own candidates; a pool per split is preferred where there is one."""
-        folder = self.root / "cand_pool" / "local"
-        per_split = folder / f"mbeir_{task.name}_{split}_cand_pool.jsonl"
-        shared = folder / f"mbeir_{task.name}_cand_pool.jsonl"
-        return self._pool(per_split if per_split.is_file() else shared)
+        return self._pool(self.local_file(split, task))
 
     def union_pool(self, split: str) -> list[Candidate]:
         """Return the candidates of all tasks of `split` (`train`, `val` or `test`)."""
-        return self._pool(self._union_path(split))
+        return self._pool(self.union_file(split))
 
     def stream_union_pool(self, split: str) -> Iterator[Candidate]:
         """Yield the candidates of all tasks of `split`, of which there may be millions.
@@ -168,27 +218,26 @@ class MbeirFolder:
         Raises:
             DataError: the file is missing, or a line of it is broken.
         """
-        return _read_records(self._union_path(split), self._candidate)
+        return self._records(self.union_file(split), self._candidate)
 
     def qrels(self, split: str, task: TaskName) -> dict[str, set[str]]:
         """Return the relevant candidate ids of each query id (relevance above 0).
 
         Raises:
-            DataError: a line has fewer than four columns or no number for the relevance.
+            DataError: a line has other columns, is of another task, or contradicts another.
         """
-        path = self.root / "qrels" / split / f"mbeir_{task.name}_{split}_qrels.txt"
         relevant: dict[str, set[str]] = {}
-        for number, line in _lines(path):
-            columns = line.split()
-            try:
-                qid, _, did, relevance = columns[:4]
-                if int(relevance) > 0:
-                    relevant.setdefault(qid, set()).add(did)
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {number} is no qrel: {line.strip()[:80]!r}.",
-                    cause="The columns are: qid 0 did relevance task_id.",
-                ) from error
+        judged: dict[tuple[str, str], int] = {}
+
+        def parse(line: str) -> Qrel:
+            qrel = parse_qrel(line, task.task_id)
+            if judged.setdefault((qrel.qid, qrel.did), qrel.relevance) != qrel.relevance:
+                raise ValueError("an earlier line judges the same pair otherwise")
+            return qrel
+
+        for qrel in self._parsed(self.qrel_file(split, task), parse, "no qrel"):
+            if qrel.relevance > 0:
+                relevant.setdefault(qrel.qid, set()).add(qrel.did)
         return relevant
 
     @cached_property
@@ -196,38 +245,63 @@ class MbeirFolder:
         """The instructions of this folder's data sets."""
         return read_instructions(self.root / "instructions" / "query_instructions.tsv")
 
-    def _union_path(self, split: str) -> Path:
-        return self.root / "cand_pool" / "global" / f"mbeir_union_{split}_cand_pool.jsonl"
+    def judged_at(self, split: str, task: TaskName, qid: str) -> str:
+        """Return where the qrels first name a query, as `FILE, line N`, or where they should."""
+        path = self.qrel_file(split, task)
+        for number, line in numbered_lines(path):
+            if line.split()[:1] == [qid]:
+                return f"{path}, line {number}"
+        return str(path)
+
+    def named_at(self, image: Path) -> str:
+        """Return the first line that names an image, as `FILE, line N`; empty if none does."""
+        name = image.relative_to(self.root).as_posix() if image.is_relative_to(self.root) else ""
+        told = json.dumps(name), json.dumps(name, ensure_ascii=False)
+        for path in sorted([*self.root.glob("query/*/*.jsonl"), *self.root.glob("cand_pool/*/*")]):
+            for number, line in numbered_lines(path) if name else ():
+                if any(each in line for each in told):
+                    return f"{path}, line {number}"
+        return ""
 
     def _pool(self, path: Path) -> list[Candidate]:
         if path not in self._pools:
-            pool = list(_read_records(path, self._candidate))
-            if not pool:
+            first: dict[str, Candidate] = {}
+
+            def parse(row: dict[str, Any]) -> Candidate:
+                candidate = self._candidate(row)
+                # A line that comes twice does no harm; two contents under one id do.
+                if first.setdefault(candidate.did, candidate) != candidate:
+                    raise ValueError(f"the did {candidate.did} has another content further up")
+                return candidate
+
+            for _ in self._records(path, parse):
+                pass
+            if not first:
                 raise DataError(f"The candidate pool {path} is empty.")
-            self._pools[path] = pool
+            self._pools[path] = list(first.values())
         return self._pools[path]
 
-    def _query(self, row: dict[str, Any]) -> Query:
-        task_id = int(row["task_id"])
-        if task_id not in TASK_MODALITIES:
-            raise ValueError(f"task_id {task_id} is not one of {sorted(TASK_MODALITIES)}")
-        text, image = clean_text(row["query_txt"]), self._image(row["query_img_path"])
-        return Query(
-            qid=str(row["qid"]),
-            text=text,
-            image=image,
-            modality=_modality(row["query_modality"], text, image),
-            task_id=task_id,
-            positives=_ids(row.get("pos_cand_list")),
-            negatives=_ids(row.get("neg_cand_list")),
-        )
-
     def _candidate(self, row: dict[str, Any]) -> Candidate:
-        text, image = clean_text(row["txt"]), self._image(row["img_path"])
-        return Candidate(str(row["did"]), text, image, _modality(row["modality"], text, image))
+        return parse_candidate(row, self.root)
 
-    def _image(self, path: str | None) -> Path | None:
-        return self.root / path if path else None
+    def _records(self, path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T]:
+        return self._parsed(path, lambda line: parse(parse_object(line)), "broken")
+
+    def _parsed(self, path: Path, parse: Callable[[str], T], otherwise: str) -> Iterator[T]:
+        def meet(number: int, error: DataError) -> None:
+            if not self._skip_broken:
+                raise error from error.__cause__
+            self.skipped[path.name] += 1
+
+        for number, line in numbered_lines(path, meet):
+            if not line.strip():
+                continue
+            try:
+                record = parse(line)
+            except BROKEN as error:
+                meet(number, broken_line(path, number, line, otherwise, error))
+            else:
+                yield record
 
 
 def is_asked_for(task: TaskName, pattern: str) -> bool:
@@ -251,43 +325,3 @@ def select_tasks(tasks: list[TaskName], pattern: str) -> list[TaskName]:
 
 def _train_set(path: Path) -> str:
     return path.stem.removeprefix("mbeir_").removesuffix("_train")
-
-
-def _modality(name: str, text: str | None, image: Path | None) -> str:
-    name = "image,text" if name == "text,image" else name
-    if name not in MODALITIES:
-        raise ValueError(f"modality {name!r} is not one of {MODALITIES}")
-    if "image" in name and image is None:
-        raise ValueError(f"modality {name!r} without an image path")
-    if name == "text" and text is None:
-        raise ValueError("modality 'text' without a text")
-    return name
-
-
-def _ids(entries: list[Any] | None) -> tuple[str, ...]:
-    # The released files hold strings, the data set's card shows objects with a did.
-    return tuple(str(e["did"] if isinstance(e, dict) else e) for e in entries or ())
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError as error:
-        raise DataError(f"The file {path} is missing.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The file {path} cannot be read.", cause=str(error)) from error
-
-
-def _read_records(path: Path, parse: Callable[[dict[str, Any]], T]) -> Iterator[T]:
-    for number, line in _lines(path):
-        try:
-            yield parse(json.loads(line))
-        except KeyError as error:
-            raise DataError(f"{path}, line {number} has no key {error}.") from error
-        except (ValueError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{path}, line {number} is broken: {line.strip()[:80]!r}.", cause=str(error)
-            ) from error

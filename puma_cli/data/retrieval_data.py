@@ -35,6 +35,14 @@ class RetrievalData(Protocol):
         """Return the ids of the relevant candidates by query id."""
         ...
 
+    def judged_at(self, split: str, task: TaskName, qid: str) -> str:
+        """Return where it is said what answers a query, for errors; empty if nowhere."""
+        ...
+
+    def named_at(self, image: Path) -> str:
+        """Return where an image is named, for errors; empty if nowhere."""
+        ...
+
     def local_pool(self, task: TaskName, split: str) -> list[Candidate]:
         """Return the candidates of a task."""
         ...

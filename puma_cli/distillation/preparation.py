@@ -137,7 +137,6 @@ def prepare(
             planned_inputs(order, examples, (taken or steps) * settings.batch.accumulate),
             identify_teacher(
                 resolve(settings.teacher),
-                settings.full_hash,
                 teacher_dtype(settings),
                 settings.batch.max_pixels,
             ),

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from puma_cli.config.training_settings import BatchSettings
 from puma_cli.data.examples import ContrastiveBatch
-from puma_cli.distillation.chunks import plan_chunks
 from puma_cli.distillation.kept_chunks import VISION_BYTES, Kept
 from puma_cli.distillation.objective import Embeddings, Objective
 from puma_cli.distillation.pair import Pair
@@ -33,6 +32,7 @@ from puma_cli.distillation.stored_teacher import StoredTeacher
 from puma_cli.distillation.teacher_cache import TeacherCache
 from puma_cli.errors import DataError
 from puma_cli.losses import Labels
+from puma_cli.models.batch_plan import FEWEST, plan_batches
 from puma_cli.models.inputs import Input
 from puma_cli.models.read_ahead import read_ahead
 from puma_cli.models.splitting import Part, in_order, pass_tokens, split_by_length
@@ -121,7 +121,9 @@ class Step:
             return Prepared(batch, shares, inputs)
         if settings.chunk_tokens is not None or settings.chunk_pixels is not None:
             sizes = embedder.processor.sizes(inputs)
-            chunks = plan_chunks(sizes, settings.chunk_tokens, settings.chunk_pixels)
+            chunks = plan_batches(
+                sizes, tokens=settings.chunk_tokens, pixels=settings.chunk_pixels, per_pass=FEWEST
+            )
             if len(chunks) > 1:
                 tokens = sum(size.tokens for size in sizes)
                 return Prepared(batch, shares, inputs, chunks=chunks, tokens=tokens)

@@ -17,6 +17,8 @@ from puma_cli.evaluation.bootstrap import (
     ratio_interval,
     resampled_tasks,
 )
+from puma_cli.evaluation.permutation import permutation_p
+from puma_cli.evaluation.published import Published, published_beside
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores
 from puma_cli.evaluation.score_folder import read_scores
 
@@ -32,6 +34,7 @@ class Cell:
         difference: the score minus the reference's.
         retention: the score over the reference's, or None where that is 0.
         retention_interval: None where the reference scores too rarely to bound the ratio.
+        p_value: of the difference, by a paired permutation test; None for the reference.
     """
 
     score: float
@@ -40,6 +43,7 @@ class Cell:
     difference_interval: Interval
     retention: float | None
     retention_interval: Interval | None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Comparison:
         mean: the plain mean over the tasks, queries drawn within each task.
         partial: whether a limit left queries of the data set out.
         notes: what a reader of the table must know.
+        published: numbers of other models by the same protocol, if they were asked for.
     """
 
     metric: str
@@ -74,6 +79,7 @@ class Comparison:
     seed: int
     partial: bool
     notes: tuple[str, ...]
+    published: Published | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the comparison as plain JSON."""
@@ -95,6 +101,7 @@ class Comparison:
             "resamples": self.resamples,
             "seed": self.seed,
             "notes": list(self.notes),
+            "published": None if self.published is None else self.published.to_json(),
         }
 
 
@@ -106,6 +113,7 @@ def compare(
     resamples: int = 10_000,
     seed: int = 0,
     allow_partial: bool = False,
+    published: bool = False,
 ) -> Comparison:
     """Compare the scores in `folders` with those in the first, query by query.
 
@@ -113,21 +121,25 @@ def compare(
     replacement, the same for all models, and averages the tasks plainly.
 
     Args:
-        folders: two or more score folders of the same queries and pools.
+        folders: two or more score folders of the same queries and pools; one is enough beside
+            published numbers.
         metric: `hit@K`, `mrr@K`, `hit@k` (each data set's own K) or `ndcg@10`.
         pool: `local` or `union`.
         resamples: number of bootstrap draws (>= 100).
         allow_partial: compare runs under a limit too; the result then says so.
+        published: put published numbers beside them.
 
     Raises:
         ConfigError: fewer than two folders, or an unknown metric.
         DataError: a folder holds no scores, or they are of other queries, pools or tasks than the
-            first's, or partial.
+            first's, or partial, or transductive where others are not; or followed another
+            protocol than published numbers.
     """
-    if len(folders) < 2:
+    if len(folders) < 2 - published:
         raise ConfigError(
             "A comparison needs at least two score folders.",
-            hint="Name the reference first: puma compare TEACHER STUDENT.",
+            hint="Name the reference first: puma compare TEACHER STUDENT. One is enough with "
+            "--published.",
         )
     if resamples < 100:
         raise ConfigError(f"{resamples} resamples are too few for an interval.", hint="Use 10000.")
@@ -138,16 +150,21 @@ def compare(
         _check_same(paths[0], scores[0], tables[0], path, each, table)
         if each.partial and not allow_partial:
             raise DataError(
-                f"The scores in `{path}` are partial: at most {each.limit} queries of each task.",
-                hint="Score all queries with `puma eval` without --limit, or compare with "
-                "--allow-partial.",
+                f"The scores in `{path}` are partial: {each.left_out}.",
+                hint="Score all queries with `puma eval` without --limit and on whole data, or "
+                "compare with --allow-partial.",
             )
+    beside = [published_beside(each, metric, pool) for each in scores] if published else []
     tasks = list(tables[0])
     values = [np.stack([table[task].values(metric) for table in tables], axis=1) for task in tasks]
     drawn, drawn_mean = resampled_tasks(values, resamples, seed)
     means = np.stack([each.mean(axis=0) for each in values])
     rows = [
-        ComparisonRow(task, len(values[t]), _cells(means[t], drawn[t]))
+        ComparisonRow(
+            task,
+            len(values[t]),
+            _cells(means[t], drawn[t], _p_values([values[t]], resamples, seed)),
+        )
         for t, task in enumerate(tasks)
     ]
     total = sum(len(each) for each in values)
@@ -155,18 +172,30 @@ def compare(
         metric=metric,
         pool=pool,
         split=scores[0].split,
-        models=tuple(each.model for each in scores),
+        models=tuple(each.label for each in scores),
         folders=paths,
         rows=tuple(rows),
-        mean=ComparisonRow(MEAN, total, _cells(means.mean(axis=0), drawn_mean)),
+        mean=ComparisonRow(
+            MEAN,
+            total,
+            _cells(means.mean(axis=0), drawn_mean, _p_values(values, resamples, seed)),
+        ),
         resamples=resamples,
         seed=seed,
         partial=any(each.partial for each in scores),
         notes=tuple(_notes(scores)),
+        published=beside[0] if beside else None,
     )
 
 
-def _cells(means: Array, drawn: Array) -> tuple[Cell, ...]:
+def _p_values(tasks: Sequence[Array], resamples: int, seed: int) -> list[float | None]:
+    """Return the p-value of each model's difference from the first, of tasks' values (Q_t, M)."""
+    models = range(1, tasks[0].shape[1])
+    differences = ([task[:, m] - task[:, 0] for task in tasks] for m in models)
+    return [None, *(permutation_p(each, resamples, seed) for each in differences)]
+
+
+def _cells(means: Array, drawn: Array, p_values: Sequence[float | None]) -> tuple[Cell, ...]:
     """Make one cell for each of M models from its mean (M,) and resampled means (B, M)."""
     return tuple(
         Cell(
@@ -176,6 +205,7 @@ def _cells(means: Array, drawn: Array) -> tuple[Cell, ...]:
             difference_interval=interval(drawn[:, m] - drawn[:, 0]),
             retention=float(means[m] / means[0]) if means[0] > 0 else None,
             retention_interval=ratio_interval(drawn[:, m], drawn[:, 0]),
+            p_value=p_values[m],
         )
         for m in range(len(means))
     )
@@ -198,7 +228,11 @@ def _check_same(
 ) -> None:
     """Raise DataError unless both score the same queries in the same pools."""
     problem = ""
-    if first.split != other.split:
+    if first.protocol != other.protocol:
+        problem = f"the rules of {other.protocol}, not of {first.protocol}"
+    elif first.hubness_penalty != other.hubness_penalty:
+        problem = f"a hubness penalty of {other.hubness_penalty:g}, not {first.hubness_penalty:g}"
+    elif first.split != other.split:
         problem = f"the split {other.split!r}, not {first.split!r}"
     elif odd := sorted(set(first_table) ^ set(table)):
         problem = f"other tasks: only one of them has {', '.join(odd)}"
@@ -221,9 +255,12 @@ def _check_same(
 
 
 def _notes(scores: Sequence[Scores]) -> list[str]:
-    notes = []
+    notes = [
+        remark for each in scores for remark in each.remarks if not remark.startswith("Partial")
+    ]
     if any(each.partial for each in scores):
-        notes.append(f"Partial: at most {scores[0].limit} queries of each task.")
+        left_out = next(each.left_out for each in scores if each.partial)
+        notes.append(f"Partial: {left_out}.")
     if len({(each.instruction, each.seed * (each.instruction == "seeded")) for each in scores}) > 1:
         notes.append("The models were given differently chosen instructions.")
     return notes

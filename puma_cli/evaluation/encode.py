@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from puma_cli.errors import DeviceError
-from puma_cli.evaluation.search import check_finite
+from puma_cli.encoding.finite import check_finite
+from puma_cli.encoding.out_of_memory import out_of_memory_explained
+from puma_cli.encoding.vectors import InMemory, Vectors
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
@@ -25,7 +25,7 @@ class Encoder(Protocol):
 
     @property
     def model(self) -> Any:
-        """The torch module behind it."""
+        """The torch module behind it, or None while it is not open."""
         ...
 
     @property
@@ -39,8 +39,8 @@ class Encoder(Protocol):
         batch_size: int = 128,
         reporter: Reporter = SILENT,
         label: str = "encode",
-    ) -> Tensor:
-        """Return L2-normalised embeddings in the order of `inputs`, fp32 on the CPU (N, D)."""
+    ) -> Tensor | Vectors:
+        """Return L2-normalised embeddings in the order of `inputs`, on the CPU (N, D)."""
         ...
 
 
@@ -79,7 +79,7 @@ def encode_groups(
     batch_size: int = 128,
     reporter: Reporter = SILENT,
     label: str = "encode",
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Vectors, list[Tensor]]:
     """Embed several lists of inputs that overlap; equal inputs are embedded once.
 
     Args:
@@ -94,7 +94,8 @@ def encode_groups(
         for group in groups
     ]
     with out_of_memory_explained(batch_size):
-        return embedder.encode(list(rows), batch_size, reporter, label), places
+        found = embedder.encode(list(rows), batch_size, reporter, label)
+    return InMemory(found) if isinstance(found, Tensor) else found, places
 
 
 def stream(
@@ -120,22 +121,3 @@ def stream(
             vectors = normalize(embedder.embed(batch).float(), dim=-1)
             check_finite(label, vectors)
             yield places, vectors
-
-
-@contextmanager
-def out_of_memory_explained(
-    batch_size: int, otherwise: str = "--dtype float16 or --device cpu"
-) -> Iterator[None]:
-    """Turn a device's lack of memory into a DeviceError with remedies.
-
-    Args:
-        otherwise: what the command can do besides smaller batches.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise DeviceError(
-            f"The device ran out of memory with batches of {batch_size}.",
-            cause=str(error).splitlines()[0],
-            hint=f"Try --batch-size {max(1, batch_size // 4)}, {otherwise}.",
-        ) from error

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import Any
 
 from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.output_folder import check_free, new_folder
@@ -17,27 +15,39 @@ from puma_cli.config.legal import check_settings
 from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.retrieval_data import RetrievalData
+from puma_cli.encoding.encoder import StoredEncoder
+from puma_cli.encoding.vectors import Chosen
+from puma_cli.errors import ConfigError
+from puma_cli.evaluation.answers import check_answers, check_instructions
 from puma_cli.evaluation.encode import Encoder, encode_groups
-from puma_cli.evaluation.metrics import ndcg
+from puma_cli.evaluation.mmeb.evaluate import evaluate_mmeb
+from puma_cli.evaluation.mmeb.means_file import write_means
+from puma_cli.evaluation.opening import ScoredData, open_scored_data
+from puma_cli.evaluation.query_encoder import open_query_encoder
 from puma_cli.evaluation.results import LOCAL, Scores, TaskScores, check_pools
+from puma_cli.evaluation.row import score_row, without_hubness
 from puma_cli.evaluation.score_folder import RUN_DEPTH, write_run, write_scores
-from puma_cli.evaluation.search import rank_relevant, search
 from puma_cli.evaluation.tasks import Pool, Task, make_pool, read_tasks
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
-from puma_cli.models.opening import load
+from puma_cli.processes import join
 from puma_cli.progress import SILENT, Reporter
+from puma_cli.report.example_chooser import ExampleChooser
+from puma_cli.report.score_page import write_score_page
 
 # Above this share of queries, ties say more about the model or the pool than about rounding.
 _MANY_TIES = 0.01
 
 KeepRun = Callable[[TaskScores, Sequence[Sequence[str]], Sequence[Sequence[float]]], None]
+Watch = Callable[[Task, Pool, TaskScores, Sequence[Input], Sequence[Sequence[str]]], None]
 
 
 def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     """Score a model on a data set and write its score folder.
 
-    Embeddings and scores are computed anew each time: nothing is cached that could be stale.
+    Vectors come from the cache as far as it has them; they are found by the content of model and
+    data alone. Scores are computed anew each time. Several processes share the encoding; those
+    other than the first return scores without rows.
 
     Raises:
         CheckpointError: the model cannot be opened.
@@ -47,34 +57,115 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
         OutputError: the output folder is taken, holds an input, or cannot be written.
     """
     check_settings(settings)
-    check_free(settings.output_dir, settings.overwrite)
-    data = MbeirFolder(settings.data)
+    processes = join(settings.device)
+    if processes.is_main:
+        check_free(settings.output_dir, settings.overwrite)
+    data = open_scored_data(settings, reporter)
     model = resolve(settings.model, reporter)
-    with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
-        parents = (
+    encoder = StoredEncoder(model, settings, settings.model, processes)
+    asker = open_query_encoder(settings, model, processes, reporter)
+    queries = None if asker is None else asker.encoder
+    if not processes.is_main:
+        with data.images_named():
+            return score_data(encoder, data, settings, None, reporter, queries, encode_only=True)
+    inputs = [model, data.root, *([asker.folder] if asker else [])]
+    with new_folder(settings.output_dir, settings.overwrite, inputs) as folder:
+        parents = [
             Parent("model", settings.model, identify(model, settings.full_hash)),
             Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
-        )
-        embedder = load(model, settings.device, settings.dtype)
-        scores = evaluate_embedder(
-            embedder,
-            data,
-            split=settings.split,
-            tasks=settings.tasks,
-            pools=settings.pools,
-            limit=settings.limit,
-            instruction=settings.instruction,
-            k=settings.k,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            model=settings.model,
-            keep_run=lambda row, dids, values: write_run(folder, row, dids, values),
-            reporter=reporter,
-        )
+            *([asker.parent] if asker else []),
+        ]
+        shown = ExampleChooser(settings.seed)
+        with data.images_named():
+            scores = score_data(
+                encoder,
+                data,
+                settings,
+                lambda *run: write_run(folder, *run),
+                reporter,
+                queries,
+                watch=shown.see,
+            )
+            if asker is not None:
+                scores = replace(scores, query_model=asker.name, space=asker.space)
         write_scores(folder, scores)
-        results = {"partial": scores.partial, "means": scores.means}
+        write_score_page(folder, scores, shown.chosen())
+        results: dict[str, Any] = {
+            "partial": scores.partial,
+            "means": scores.means,
+            "encoding": encoder.record,
+        }
+        if asker is not None:
+            results["query_encoding"] = asker.encoder.record
+        if data.mmeb is not None:
+            results |= write_means(folder, scores)
         write_provenance(folder, describe("evaluate", settings, parents, results=results))
     return scores
+
+
+def score_data(
+    embedder: Encoder,
+    data: ScoredData,
+    settings: EvaluateSettings,
+    keep_run: KeepRun | None = None,
+    reporter: Reporter = SILENT,
+    query_embedder: Encoder | None = None,
+    encode_only: bool = False,
+    watch: Watch | None = None,
+) -> Scores:
+    """Score an open model on open data as the settings say, without writing anything.
+
+    Args:
+        keep_run: see `evaluate_embedder`; MMEB has no runs.
+        query_embedder: what embeds the queries, if not `embedder`.
+        watch: see `evaluate_embedder`.
+        encode_only: return scores without rows, for a process that shares in the encoding alone.
+
+    Raises:
+        DataError: the data are broken.
+        NumericError: an embedding is not finite.
+    """
+    if data.mmeb is not None:
+        if settings.hubness_penalty:
+            raise ConfigError(
+                f"hubness_penalty = {settings.hubness_penalty:g} is set, but MMEB's queries have "
+                "candidates of their own.",
+                hint="Leave it out.",
+            )
+        found = evaluate_mmeb(
+            embedder,
+            data.mmeb,
+            tasks=settings.tasks,
+            limit=settings.limit,
+            batch_size=settings.batch_size,
+            model=settings.model,
+            query_embedder=query_embedder,
+            reporter=reporter,
+        )
+        return replace(found, rows=()) if encode_only else found
+    assert data.retrieval is not None
+    found = evaluate_embedder(
+        embedder,
+        data.retrieval,
+        split=settings.split,
+        tasks=settings.tasks,
+        pools=[pool for pool in settings.pools if pool in data.pools] or data.pools,
+        limit=settings.limit,
+        instruction=settings.instruction,
+        k=settings.k,
+        unanswerable=settings.unanswerable,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        model=settings.model,
+        query_embedder=query_embedder,
+        hubness_penalty=settings.hubness_penalty,
+        search_by=settings.search,
+        keep_run=keep_run,
+        encode_only=encode_only,
+        watch=watch,
+        reporter=reporter,
+    )
+    return replace(found, protocol=data.protocol, skipped=data.skipped)
 
 
 def evaluate_embedder(
@@ -87,10 +178,16 @@ def evaluate_embedder(
     limit: int | None = None,
     instruction: str = "first",
     k: int = 5,
+    unanswerable: str = "zero",
     seed: int = 0,
     batch_size: int = 128,
     model: str = "",
+    query_embedder: Encoder | None = None,
+    hubness_penalty: float = 0.0,
+    search_by: str = "torch",
     keep_run: KeepRun | None = None,
+    encode_only: bool = False,
+    watch: Watch | None = None,
     reporter: Reporter = SILENT,
 ) -> Scores:
     """Score an open model without writing anything; a model in training mode stays in it.
@@ -103,8 +200,16 @@ def evaluate_embedder(
         limit: at most this many queries of each task (>= 1); pools are always whole.
         instruction: `first` or `seeded` (by `seed` and qid).
         k: the K of data sets that M-BEIR does not give one (>= 1).
+        unanswerable: what becomes of queries without an answer in a pool: `error` or `zero`.
         model: the model's name in the scores.
+        query_embedder: what embeds the queries, if not `embedder`.
+        hubness_penalty: share of a candidate's mean cosine over all queries of a task that is
+            taken from its scores (>= 0); above 0 the result is transductive.
+        search_by: `torch`, or `faiss` for the runs' top candidates.
         keep_run: called for each row with the ids and cosines of its queries' top candidates.
+        watch: called beside `keep_run` for each row with the task, the pool, the inputs of its
+            queries and the ids found.
+        encode_only: stop before the search, for a process that shares in the encoding alone.
 
     Raises:
         ConfigError: an argument has an illegal value.
@@ -117,8 +222,12 @@ def evaluate_embedder(
     by_row = _pools(folder, split, asked, pools)
     distinct = list({id(pool): pool for _, pool in by_row}.values())
     asks = [task.inputs(folder.instructions, instruction, seed) for task in asked]
-    _note_unprompted(asked, asks, reporter)
-    with evaluation_mode(embedder.model):
+    check_answers(folder, split, by_row, unanswerable)
+    if bare := check_instructions(folder, asked, asks):
+        # A model trained with instructions scores worse without, and nothing else would show why.
+        reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
+    asker = query_embedder or embedder
+    with evaluation_mode(embedder.model), evaluation_mode(asker.model):
         candidates, places = encode_groups(
             embedder,
             [pool.inputs() for pool in distinct],
@@ -127,7 +236,7 @@ def evaluate_embedder(
             label="candidates",
         )
         queries, wheres = encode_groups(
-            embedder,
+            asker,
             asks,
             batch_size=batch_size,
             reporter=reporter,
@@ -135,15 +244,26 @@ def evaluate_embedder(
         )
         place_of = {id(pool): place for pool, place in zip(distinct, places, strict=True)}
         where_of = {id(task): where for task, where in zip(asked, wheres, strict=True)}
+        asked_of = {id(task): inputs for task, inputs in zip(asked, asks, strict=True)}
         rows = []
+        by_row = [] if encode_only else by_row
         for task, pool in reporter.track(by_row, "search", total=len(by_row)):
-            vectors = queries[where_of[id(task)]]
-            pool_vectors = candidates[place_of[id(pool)]]
-            row = _score(task, pool, vectors, pool_vectors, embedder.device)
+            vectors = without_hubness(queries.take(where_of[id(task)]), hubness_penalty)
+            row, best = score_row(
+                task,
+                pool,
+                vectors,
+                Chosen(candidates, place_of[id(pool)]),
+                RUN_DEPTH if keep_run is not None else 0,
+                search_by=search_by,
+                device=embedder.device,
+            )
             if keep_run is not None:
-                values, found = search(vectors, pool_vectors, RUN_DEPTH, device=embedder.device)
+                values, found = best
                 dids = [[pool.candidates[i].did for i in line] for line in found.tolist()]
                 keep_run(row, dids, values.tolist())
+                if watch is not None:
+                    watch(task, pool, row, asked_of[id(task)], dids)
             _warn(row, reporter)
             rows.append(row)
     return Scores(
@@ -155,6 +275,7 @@ def evaluate_embedder(
         seed=seed,
         limit=limit,
         rows=tuple(rows),
+        hubness_penalty=hubness_penalty,
     )
 
 
@@ -173,46 +294,6 @@ def _pools(
             union = make_pool(name, folder.union_pool(split), folder.root)
             pairs += [(task, union) for task in tasks]
     return pairs
-
-
-def _score(
-    task: Task, pool: Pool, queries: Tensor, candidates: Tensor, device: torch.device | str
-) -> TaskScores:
-    inside = pool.places_of(task.relevant)
-    judged = np.array([len(dids) for dids in task.relevant], dtype=np.int64)
-    found = np.array([len(row) for row in inside], dtype=np.int64)
-    ranks = rank_relevant(queries, candidates, inside, device=device)
-    return TaskScores(
-        task=task.name.name,
-        dataset=task.name.dataset,
-        task_id=task.name.task_id,
-        pool=pool.name,
-        k=task.k,
-        candidates=len(pool.candidates),
-        available=task.available,
-        missing=int((judged - found).sum()),
-        unanswerable=int((found == 0).sum()),
-        query_hash=task.digest,
-        pool_hash=pool.digest,
-        qids=tuple(query.qid for query in task.queries),
-        ranks=ranks.first,
-        ties=ranks.ties,
-        positives=judged,
-        ndcg=ndcg(ranks.positions, judged, 10),
-    )
-
-
-def _note_unprompted(
-    tasks: Sequence[Task], asks: Sequence[Sequence[Input]], reporter: Reporter
-) -> None:
-    # A model trained with instructions scores worse without, and nothing else would show why.
-    bare = [
-        task.name.name
-        for task, inputs in zip(tasks, asks, strict=True)
-        if any(entry.instruction is None for entry in inputs)
-    ]
-    if bare:
-        reporter.note(f"The data set has no instruction for queries of {', '.join(bare)}.")
 
 
 def _warn(row: TaskScores, reporter: Reporter) -> None:

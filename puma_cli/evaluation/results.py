@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +15,10 @@ from puma_cli.evaluation.metrics import from_first_rank
 LOCAL = "local"
 UNION = "union"
 POOLS = (LOCAL, UNION)
+MBEIR = "m-beir"
+MMEB = "mmeb"
+PAIRS = "pairs"
+_BROKEN = {"rows": "broken rows", "images": "broken images"}
 CUTOFFS = (1, 5, 10)
 NDCG = "ndcg@10"
 METRICS = (*(f"hit@{k}" for k in CUTOFFS), "hit@k", "mrr@10", NDCG)
@@ -108,6 +113,13 @@ class Scores:
         instruction: how each query's prompt was chosen, `first` or `seeded` (by `seed`).
         limit: the largest number of queries of a task, or None.
         rows: one entry for each task and pool.
+        protocol: whose rules they follow: `m-beir`, `mmeb` or `pairs`, which are M-BEIR's over
+            tables of pairs.
+        skipped: what was left out because it is broken, by what it is.
+        query_model: what embedded the queries, if not `model`; then
+        space: says what puts both into one space.
+        hubness_penalty: share of a candidate's mean cosine over all queries that was taken from
+            its scores; above 0 the result is transductive.
     """
 
     model: str
@@ -118,11 +130,51 @@ class Scores:
     seed: int
     limit: int | None
     rows: tuple[TaskScores, ...]
+    protocol: str = MBEIR
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    query_model: str | None = None
+    space: str = ""
+    hubness_penalty: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """The model, or both where queries and candidates have their own."""
+        return self.model if self.query_model is None else f"{self.query_model} on {self.model}"
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What sets the scores apart from the benchmark's own, in sentences."""
+        found = []
+        if self.query_model is not None:
+            found.append(
+                f"Asymmetric: queries by {self.query_model}, candidates by {self.model} "
+                f"({self.space})."
+            )
+        if self.hubness_penalty:
+            found.append(
+                f"Transductive: {self.hubness_penalty:g} of each candidate's mean cosine over all "
+                "queries is taken from its scores. No benchmark allows this."
+            )
+        if self.partial:
+            found.append(f"Partial: {self.left_out}.")
+        return tuple(found)
 
     @property
     def partial(self) -> bool:
-        """Whether a limit left queries out, so that no row is the benchmark's own number."""
-        return any(row.partial for row in self.rows)
+        """Whether something was left out, so that no row is the benchmark's own number."""
+        return any(row.partial for row in self.rows) or any(self.skipped.values())
+
+    @property
+    def left_out(self) -> str:
+        """What was left out, in words; empty if nothing was."""
+        parts = [
+            f"{count} {_BROKEN.get(kind, kind)} left out"
+            for kind, count in self.skipped.items()
+            if count
+        ]
+        if self.limit is not None and any(row.partial for row in self.rows):
+            parts.insert(0, f"at most {self.limit} queries of each task")
+        return ", ".join(parts)
 
     @property
     def pools(self) -> tuple[str, ...]:

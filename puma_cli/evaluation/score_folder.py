@@ -23,6 +23,8 @@ RUNS = "runs"
 RUN_DEPTH = 100
 
 _PLAIN = ("model", "data", "split", "tasks", "instruction", "seed", "limit")
+# Earlier versions wrote none of these.
+_LATER = ("protocol", "skipped", "query_model", "space", "hubness_penalty")
 _ROW = (
     "task",
     "dataset",
@@ -57,7 +59,7 @@ def write_scores(folder: Path, scores: Scores) -> None:
         | {"queries": row.queries, "tied": row.tied, "metrics": row.metrics}
         for row in scores.rows
     ]
-    head = {name: getattr(scores, name) for name in _PLAIN}
+    head = {name: getattr(scores, name) for name in (*_PLAIN, *_LATER)}
     write_json(
         folder / SCORES,
         {"format": FORMAT, **head, "partial": scores.partial, "means": scores.means, "rows": rows},
@@ -149,7 +151,8 @@ def read_scores(folder: str | Path) -> Scores:
         keys = {(entry["task"], entry["pool"]) for entry in entries}
         per_query = _read_per_query(folder / PER_QUERY, keys)
         rows = tuple(_row(entry, per_query[entry["task"], entry["pool"]]) for entry in entries)
-        scores = Scores(rows=rows, **{name: content[name] for name in _PLAIN})
+        later = {name: content[name] for name in _LATER if name in content}
+        scores = Scores(rows=rows, **{name: content[name] for name in _PLAIN}, **later)
         stated = [{m: float(entry["metrics"][m]) for m in METRICS} for entry in entries]
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise DataError(

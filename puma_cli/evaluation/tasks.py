@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -112,11 +112,26 @@ def read_tasks(
             raise DataError(f"The task {name.name} has no queries in the split {split!r}.")
         chosen = tuple(evenly(queries, limit))
         judged = folder.qrels(split, name)
+        _refuse_unknown(judged.keys() - {query.qid for query in queries}, folder, split, name)
         relevant = tuple(tuple(sorted(judged.get(query.qid, ()))) for query in chosen)
         digest = _query_digest(chosen, relevant, folder.root)
         own_k = _OWN_K.get(name.dataset, k)
         tasks.append(Task(name, chosen, len(queries), relevant, own_k, digest))
     return tasks
+
+
+def _refuse_unknown(
+    qids: Collection[str], folder: RetrievalData, split: str, name: TaskName
+) -> None:
+    """Raise DataError if the qrels judge queries that the data set does not have."""
+    if qids:
+        qid = min(qids)
+        raise DataError(
+            f"The qrels of {name.name} judge {len(qids)} queries that it does not have, "
+            f"such as {qid!r}.",
+            cause=f"{folder.judged_at(split, name, qid)}.",
+            hint="Take these lines out, or bring the file of the queries back.",
+        )
 
 
 def part_of(task: Task, places: Sequence[int], root: Path) -> Task:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from puma_cli.config.settings import MineSettings
 from puma_cli.errors import DataError
-from puma_cli.evaluation.search import pair_scores
+from puma_cli.evaluation.scanning import pair_scores
 from puma_cli.mining.hardest import Bounds, Hardest, margin
 from puma_cli.mining.passes import Passes
 from puma_cli.mining.pool import DistinctPool, Kinds

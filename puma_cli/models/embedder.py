@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from puma_cli.errors import ConfigError
-from puma_cli.models.batch_plan import plan_batches
+from puma_cli.models.batch_plan import plan_batches, windows
 from puma_cli.models.devices import DTYPES
 from puma_cli.models.embedder_settings import (
     EmbedderSettings,
@@ -21,13 +22,16 @@ from puma_cli.models.embedder_settings import (
 )
 from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.image_workers import ImageWorkers, asked_ahead, worker_count
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.models.read_ahead import read_ahead
+from puma_cli.models.splitting import pass_tokens
+from puma_cli.models.token_budget import batch_tokens
 from puma_cli.processes import ALONE, Processes
-from puma_cli.progress import SILENT, Reporter
+from puma_cli.progress import SILENT, Reporter, by_rows
 
 
 class Embedder:
@@ -175,7 +179,9 @@ class Embedder:
         with self._shown(vision, batch.token_types):
             out = self.model(
                 input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
+                # What is padded lies behind the embed token, where causal attention never looks:
+                # without a mask, every back-end takes its fastest way.
+                attention_mask=None,
                 position_ids=batch.position_ids,
                 use_cache=False,
             )
@@ -226,20 +232,24 @@ class Embedder:
         reporter: Reporter = SILENT,
         label: str = "encode",
         processes: Processes = ALONE,
+        tokens: int | None = None,
     ) -> Tensor:
         """Return the L2-normalised embeddings of `inputs`, in order, fp32 on the CPU (N, D).
 
         Of several processes, each embeds its share of them, and gets all.
+
+        Args:
+            batch_size: most inputs at once (>= 1).
+            tokens: most tokens at once, or None for what suits the device.
         """
         out = torch.zeros(len(inputs), self.dimension)
-        passes = 0
+        plan = list(self.plan(inputs, batch_size, tokens))
+        share = processes.share(plan)
         with evaluation_mode(self.model):
-            for chosen, batch in self.batches(inputs, batch_size, reporter, label, processes):
+            for chosen, batch in self.collated(share, inputs, reporter, label):
                 out[chosen] = normalize(self.embed(batch).float(), dim=-1).cpu()
-                passes += 1
             # Weights in parts on the processes come together only if all make every pass.
-            batches = -(-len(inputs) // batch_size)
-            for _ in range(-(-batches // processes.count) - passes):
+            for _ in range(-(-len(plan) // processes.count) - len(share)):
                 self.embed(self.collate(inputs[:1]).to(self.device))
         # Every row is 0 but in one process.
         processes.total(out)
@@ -252,17 +262,107 @@ class Embedder:
         reporter: Reporter = SILENT,
         label: str = "encode",
         processes: Processes = ALONE,
+        tokens: int | None = None,
     ) -> Iterator[tuple[list[int], Batch]]:
         """Yield `inputs` as batches on the model's device, each with the places of its inputs.
 
         Of several processes, each gets its share of the batches.
-        """
-        plan = processes.share(plan_batches(inputs, batch_size))
 
-        def collated(chosen: list[int]) -> tuple[list[int], Batch]:
+        Args:
+            batch_size: most inputs at once (>= 1).
+            tokens: most tokens at once, or None for what suits the device.
+        """
+        plan = self.plan(inputs, batch_size, tokens)
+        share = islice(plan, processes.place, None, processes.count)
+        total = -(-len(inputs) // processes.count)
+        yield from self.collated(share, inputs, reporter, label, total)
+
+    def plan(
+        self, inputs: Sequence[Input], batch_size: int = 128, tokens: int | None = None
+    ) -> Iterator[list[int]]:
+        """Yield batches of inputs of like size, as their places; the largest come first.
+
+        Sizes are read from texts and headers of images, of some thousand inputs at a time.
+        """
+        for window in windows(inputs):
+            yield from self.plan_window(inputs, window, batch_size, tokens)
+
+    def plan_window(
+        self,
+        inputs: Sequence[Input],
+        places: Sequence[int],
+        batch_size: int = 128,
+        tokens: int | None = None,
+    ) -> list[list[int]]:
+        """Divide the inputs at some places into batches of like size; the largest come first."""
+        sizes = self.processor.sizes([inputs[place] for place in places])
+        batches = plan_batches(
+            sizes,
+            rows=batch_size,
+            tokens=tokens or self.batch_tokens(),
+            per_pass=pass_tokens(self.decoder.layers[0]),
+        )
+        return [[places[row] for row in batch] for batch in reversed(batches)]
+
+    @contextmanager
+    def images_ahead(
+        self, asked: int, images: Sequence[Path], sharing: int = 1
+    ) -> Iterator[ImageWorkers | None]:
+        """Decode images in processes of their own while the context is open, where that pays.
+
+        Args:
+            asked: how many processes, 0 for none, or `AUTO`.
+            images: those that will be shown.
+            sharing: processes on this machine that share its cores (>= 1).
+        """
+        count = worker_count(asked, images, sharing)
+        shape = self.image_processor
+        if not count or not shape.do_resize:
+            yield None
+            return
+        workers = ImageWorkers(
+            count,
+            {
+                "factor": shape.patch_size * shape.merge_size,
+                "least": shape.size["shortest_edge"],
+                "most": shape.size["longest_edge"],
+                "resample": int(shape.resample),
+            },
+        )
+        self.processor.images.workers = workers
+        try:
+            yield workers
+        finally:
+            self.processor.images.workers = None
+            workers.close()
+
+    def batch_tokens(self) -> int:
+        """Return how many tokens a batch should have on the model's device."""
+        return batch_tokens(self.model, self.device)
+
+    def collated(
+        self,
+        plan: Iterable[list[int]],
+        inputs: Sequence[Input],
+        reporter: Reporter = SILENT,
+        label: str = "encode",
+        total: int | None = None,
+    ) -> Iterator[tuple[list[int], Batch]]:
+        """Yield the batches of a plan on the model's device, the next one read meanwhile.
+
+        Args:
+            plan: places of inputs.
+            total: how many inputs it has in all, if it is no sequence.
+        """
+        if isinstance(plan, Sequence):
+            total = sum(map(len, plan))
+
+        def read(chosen: list[int]) -> tuple[list[int], Batch]:
             return chosen, self.collate([inputs[index] for index in chosen])
 
-        for chosen, batch in reporter.track(read_ahead(plan, collated), label, total=len(plan)):
+        asked = asked_ahead(plan, inputs, lambda: self.processor.images.workers, list)
+        source = read_ahead(asked, read)
+        for chosen, batch in by_rows(reporter, source, label, total, lambda item: len(item[0])):
             yield chosen, batch.to(self.device)
 
     def to(self, device: torch.device) -> Embedder:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from puma_cli.errors import DataError
+from puma_cli.errors import DataError, ImageError
 from puma_cli.models.augmentation import random_view
+from puma_cli.models.decoding import decoded, read_encoded, size_of
 from puma_cli.models.recently_used import RecentlyUsed
+
+if TYPE_CHECKING:
+    from puma_cli.models.image_workers import ImageWorkers
 
 PIXEL_CACHE_BYTES = 1 << 30
 FILE_CACHE_BYTES = 256 << 20
@@ -21,8 +24,6 @@ COUNT_CACHE_ENTRIES = 1_000_000
 STAND_IN = (28, 28)
 # An image as the vision tower takes it: flattened patches (P, C), and their grid (3).
 Pixels = tuple[np.ndarray, tuple[int, ...]]
-# What Pillow raises for files that are broken, or that claim to be larger than is safe to open.
-_UNDECODABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 class ImageReader:
@@ -41,6 +42,8 @@ class ImageReader:
     def __init__(self, image_processor: Any) -> None:
         self.stands_in = False
         self.unreadable: dict[Path, DataError] = {}
+        self.workers: ImageWorkers | None = None
+        """Processes that decode images ahead, while there are some."""
         self._image_processor = image_processor
         self._pixels: RecentlyUsed[Pixels] = RecentlyUsed(PIXEL_CACHE_BYTES)
         self._files: RecentlyUsed[bytes] = RecentlyUsed(FILE_CACHE_BYTES)
@@ -80,12 +83,7 @@ class ImageReader:
         return count
 
     def _count(self, path: Path) -> int:
-        try:
-            with Image.open(io.BytesIO(self._encoded(path))) as image:
-                width, height = image.size
-            return self._patches(width, height)
-        except _UNDECODABLE as error:
-            raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+        return self._patches(*size_of(self._encoded(path), path))
 
     def _patches(self, width: int, height: int) -> int:
         return int(self._image_processor.get_number_of_image_patches(height, width))
@@ -99,15 +97,19 @@ class ImageReader:
     def _encoded(self, path: Path) -> bytes:
         encoded = self._files.get(path)
         if encoded is None:
-            encoded = _read(path)
+            encoded = read_encoded(path)
             self._files.put(path, encoded, len(encoded))
         return encoded
 
     def _open(self, path: Path, view: int | None) -> Image.Image:
         if path in self.unreadable:
             return Image.new("RGB", STAND_IN, "white")
+        workers = self.workers if view is None else None
+        ready = None if workers is None else workers.take(path)
+        if ready is not None:
+            return ready
         try:
-            image = _decoded(self._encoded(path), path)
+            image = decoded(self._encoded(path), path)
         except DataError as error:
             self._give_up(path, error)
             return self._open(path, view)
@@ -120,7 +122,8 @@ class ImageReader:
             out = self._image_processor(images=list(images), return_tensors="np")
         except ValueError as error:  # sides in a ratio of more than 200, for one
             if len(images) == 1:
-                why = DataError(f"The image {paths[0]} cannot be used.", cause=str(error))
+                problem = f"The image {paths[0]} cannot be used."
+                why = ImageError(problem, cause=str(error), path=paths[0])
                 self._give_up(paths[0], why)
                 return self._processed([self._open(paths[0], None)], paths)
             # Which one it is shows when each comes alone.
@@ -133,23 +136,13 @@ class ImageReader:
         return [(own.copy(), grid) for own, grid in zip(rows, grids, strict=True)]
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(
-            f"The image {path} is missing.", hint="Check the paths in the data set's jsonl files."
-        ) from error
-    except OSError as error:
-        raise DataError(f"The image {path} cannot be read.", cause=str(error)) from error
+def open_image(path: Path) -> Image.Image:
+    """Return an image as RGB, on white where it is transparent.
 
-
-def _decoded(encoded: bytes, path: Path) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.convert("RGBA" if image.mode in ("RGBA", "LA", "PA", "P") else "RGB")
-    except _UNDECODABLE as error:
-        raise DataError(f"The image {path} cannot be decoded.", cause=str(error)) from error
+    Raises:
+        DataError: it is missing or cannot be decoded.
+    """
+    return _on_white(decoded(read_encoded(path), path))
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -11,9 +11,14 @@ import torch
 
 @contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Hold every module of `model` in evaluation mode; restore each module's own mode after."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    """Hold every module of `model` in evaluation mode; restore each module's own mode after.
+
+    Args:
+        model: a module, or None where there is none yet.
+    """
+    modes = [] if model is None else [(module, module.training) for module in model.modules()]
+    if model is not None:
+        model.eval()
     try:
         with torch.no_grad():
             yield

@@ -8,6 +8,7 @@ from typing import Any
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.lora_settings import NF4, UNQUANTIZED
 from puma_cli.errors import CheckpointError
+from puma_cli.models.attention import check_attention
 from puma_cli.models.devices import choose_device, choose_dtype
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import settings_for
@@ -20,15 +21,20 @@ from puma_cli.models.vision_attention import pack_images
 
 
 def load(
-    model: str | Path, device: str = "auto", dtype: str = "auto", quantize: str = UNQUANTIZED
+    model: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str = UNQUANTIZED,
+    attention: str = "sdpa",
 ) -> Embedder:
     """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.
 
     Args:
         quantize: `nf4` opens the decoder's linear layers in 4 bits, to train adapters over them.
+        attention: `sdpa`, `eager`, or `flash_attention_2` where that is installed.
 
     Raises:
-        ConfigError: what opens 4-bit weights is not there.
+        ConfigError: what opens 4-bit weights, or computes attention, is not there.
         CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen;
             the head does not fit.
     """
@@ -37,6 +43,7 @@ def load(
     folder = resolve(model)
     place = choose_device(device)
     number = choose_dtype(dtype, place)
+    check_attention(attention, place, number)
     settings = settings_for(folder)
     options = nf4_options(place, number) if quantize == NF4 else {}
     try:
@@ -44,6 +51,7 @@ def load(
             network, report = AutoModel.from_pretrained(
                 folder,
                 dtype=number,
+                attn_implementation=attention,
                 **options,
                 output_loading_info=True,
                 # Reported like the others, and refused below by name.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
+from puma_cli.models.batch_plan import InputSize
 from puma_cli.models.embedder_settings import EmbedderSettings
 from puma_cli.models.image_reader import ImageReader
 from puma_cli.models.inputs import Input
@@ -18,6 +19,8 @@ from puma_cli.models.prompt import IMAGE_TOKEN
 from puma_cli.models.recently_used import RecentlyUsed
 
 POSITION_CACHE_ENTRIES = 10_000
+# Tokens of prompts that are remembered: what is sized before it is collated is read but once.
+PROMPT_CACHE_TOKENS = 2_000_000
 
 
 @dataclass
@@ -53,13 +56,6 @@ class Batch:
         return Batch(**moved)
 
 
-class InputSize(NamedTuple):
-    """Tokens of an input, those of its image included, and the pixels that the tower sees."""
-
-    tokens: int
-    pixels: int
-
-
 class Processor:
     """Turns inputs into a batch, the same way for training, evaluation and export.
 
@@ -88,6 +84,7 @@ class Processor:
         )
         self.images = ImageReader(image_processor)
         self._layouts: RecentlyUsed[torch.Tensor] = RecentlyUsed(POSITION_CACHE_ENTRIES)
+        self._prompts: RecentlyUsed[np.ndarray] = RecentlyUsed(PROMPT_CACHE_TOKENS)
         self._turn = Lock()
 
     def render(self, inputs: Sequence[Input]) -> list[str]:
@@ -117,7 +114,7 @@ class Processor:
         """
         patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
         with self._turn:
-            rows = self.tokenizer(self.render(inputs), add_special_tokens=False)["input_ids"]
+            rows = self._prompt_ids(inputs)
             patches = [0 if e.image is None else self.images.patches_of(e.image) for e in inputs]
         return [
             # The prompt has one token for the image, in place of its own.
@@ -128,13 +125,14 @@ class Processor:
     def _collate(self, inputs: Sequence[Input]) -> Batch:
         pixels = self.images.pixels_of([(e.image, e.view) for e in inputs if e.image is not None])
         grids = [grid for _, grid in pixels]
-        rows = self._token_ids(self.render(inputs), iter(grids))
-        width = max(len(row) for row in rows)
-        ids = torch.full((len(rows), width), self._pad_id)
-        mask = torch.zeros_like(ids)
+        rows = self._token_ids(inputs, iter(grids))
+        lengths = torch.tensor([len(row) for row in rows])
+        width = int(lengths.max())
+        padded = np.full((len(rows), width), self._pad_id, dtype=np.int64)
         for index, row in enumerate(rows):
-            ids[index, : len(row)] = torch.tensor(row)
-            mask[index, : len(row)] = 1
+            padded[index, : len(row)] = row
+        ids = torch.from_numpy(padded)
+        mask = (torch.arange(width) < lengths[:, None]).long()
         types = ((ids == self._image_token_id) & (mask == 1)).int()
         positions = torch.zeros(3, len(rows), width, dtype=torch.long)
         remaining = iter(grids)
@@ -146,7 +144,7 @@ class Processor:
             attention_mask=mask,
             position_ids=positions,
             token_types=types,
-            last=mask.sum(dim=1) - 1,
+            last=lengths - 1,
             pixel_values=torch.from_numpy(np.concatenate([p for p, _ in pixels]))
             if pixels
             else None,
@@ -182,19 +180,29 @@ class Processor:
         ]
         return text if len(offsets) <= limit else text[: offsets[limit][0]]
 
-    def _token_ids(self, prompts: list[str], grids: Any) -> list[list[int]]:
+    def _token_ids(self, inputs: Sequence[Input], grids: Iterator[Any]) -> list[np.ndarray]:
+        """Return the ids of each prompt, with as many image tokens as its image has."""
         merge = self.image_processor.merge_size**2
-        rows = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
         expanded = []
-        for row in rows:
-            out: list[int] = []
-            for token in row:
-                count = 1
-                if token == self._image_token_id:
-                    count = int(np.prod(next(grids))) // merge
-                out.extend([token] * count)
-            expanded.append(out)
+        for entry, row in zip(inputs, self._prompt_ids(inputs), strict=True):
+            if entry.image is not None:
+                count = int(np.prod(next(grids))) // merge
+                row = np.repeat(row, np.where(row == self._image_token_id, count, 1))
+            expanded.append(row)
         return expanded
+
+    def _prompt_ids(self, inputs: Sequence[Input]) -> list[np.ndarray]:
+        """Return the ids of each prompt, an image being one of them."""
+        keys = [(entry.text, entry.instruction, entry.image is None) for entry in inputs]
+        found = {key: self._prompts.get(key) for key in keys}
+        new = {key: entry for key, entry in zip(keys, inputs, strict=True) if found[key] is None}
+        if new:
+            prompts = self.render(list(new.values()))
+            rows = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+            for key, row in zip(new, rows, strict=True):
+                ids = found[key] = np.array(row, dtype=np.int32)
+                self._prompts.put(key, ids, len(row))
+        return [row for row in (found[key] for key in keys) if row is not None]
 
     def _positions_of(self, types: torch.Tensor, grid: tuple[int, ...] | None) -> torch.Tensor:
         if grid is None:

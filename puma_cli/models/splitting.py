@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from puma_cli.models.batch_plan import PASS_TOKENS, cheapest_cuts
 from puma_cli.models.processing import Batch
 
-# What one more pass through the network costs beside its tokens, in tokens: calls, and on a GPU
-# launches, which take some 300 microseconds a layer while 2e14 operations a second could be done.
-PASS_TOKENS = 64
+# On a GPU a pass also costs launches, which take some 300 microseconds a layer while 2e14
+# operations a second could be done.
 _GPU_OPERATIONS = 300e-6 * 2e14
 
 
@@ -71,8 +71,8 @@ def split_by_length(batch: Batch, per_pass: int = PASS_TOKENS) -> list[Part]:
 def places_by_length(lengths: Sequence[int], per_pass: int = PASS_TOKENS) -> list[list[int]]:
     """Return which rows of these lengths the parts of `split_by_length` hold, as their places."""
     found = np.array(lengths)
-    ends = _cheapest_cuts(found, per_pass)
     order = np.argsort(found, kind="stable")
+    ends = cheapest_cuts(found[order], per_pass)
     # In the order of the batch, since the images of its rows lie in that order.
     return [
         np.sort(order[start:end]).tolist() for start, end in zip([0, *ends[:-1]], ends, strict=True)
@@ -124,22 +124,3 @@ def _images_of(batch: Batch, rows: Tensor) -> Tensor | None:
     chosen[rows] = True
     images = chosen[has_image]
     return images if bool(images.any()) else None
-
-
-def _cheapest_cuts(lengths: np.ndarray, per_pass: int) -> list[int]:
-    """Return where each part ends among the rows by length; the last ends with the batch."""
-    widths, counts = np.unique(lengths, return_counts=True)
-    ends = np.cumsum(counts)
-    starts = ends - counts
-    # cost[j]: the least cost of the rows of the first j widths; begin: where its last part begins.
-    cost = np.zeros(len(widths) + 1)
-    begin = np.zeros(len(widths), dtype=int)
-    for j, width in enumerate(widths):
-        costs = cost[: j + 1] + (ends[j] - starts[: j + 1]) * width + per_pass
-        begin[j] = int(costs.argmin())
-        cost[j + 1] = costs[begin[j]]
-    cuts, place = [], len(widths)
-    while place:
-        cuts.append(int(ends[place - 1]))
-        place = int(begin[place - 1])
-    return cuts[::-1]

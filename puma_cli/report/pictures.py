@@ -34,9 +34,15 @@ def data_uri(path: Path) -> tuple[str, bool]:
         )
     else:
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
+    # A photograph is many times smaller as JPEG; drawings keep their edges, and what is clear.
+    photograph = picture.mode == "RGB" and not small and not picture.getcolors(maxcolors=4096)
+    kind = "jpeg" if photograph else "png"
     buffer = BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", small
+    if photograph:
+        picture.save(buffer, "JPEG", quality=82, optimize=True)
+    else:
+        picture.save(buffer, "PNG", optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", small
 
 
 def read_picture(path: Path) -> Image.Image:

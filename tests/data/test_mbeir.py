@@ -110,7 +110,7 @@ def test_a_task_of_an_unknown_number_is_named(folder: Path) -> None:
 def test_broken_instructions_are_named(folder: Path) -> None:
     path = folder / "instructions/query_instructions.tsv"
     path.write_bytes(path.read_bytes() + b"text\ttext\tx\t11\t\xff\n")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="line 10 is not UTF-8"):
         _ = MbeirFolder(folder).instructions
     path.write_text("query_modality\tdataset_id\n", encoding="utf-8")
     with pytest.raises(DataError, match="no column 'cand_modality'"):

@@ -45,7 +45,8 @@ def done(
 def test_the_folder_holds_everything(done: Done) -> None:
     settings, scores = done
     names = {path.name for path in settings.output_dir.iterdir()}
-    assert names == {"scores.json", "per_query.jsonl", "results.tsv", "runs", "puma.json"}
+    files = {"scores.json", "per_query.jsonl", "results.tsv", "puma.json", "report.html"}
+    assert names == files | {"runs"}
     again = read_scores(settings.output_dir)
     assert again.means == scores.means
     assert [row.task for row in again.rows] == ["scenes_task1", "scenes_task6"]

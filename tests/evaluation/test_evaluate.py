@@ -74,7 +74,7 @@ def test_encode_groups_gives_every_input_its_own_vector() -> None:
     vectors, places = encode_groups(Circle(), [inputs[:3], [], inputs[1:]])
     assert len(vectors) == 3
     for group, place in zip((inputs[:3], [], inputs[1:]), places, strict=True):
-        assert torch.equal(vectors[place], Circle().encode(group).reshape(-1, 2))
+        assert torch.equal(vectors.take(place), Circle().encode(group).reshape(-1, 2))
 
 
 def test_a_model_in_training_is_scored_in_evaluation_mode_and_given_back_as_it_was(
@@ -132,11 +132,10 @@ def test_instructions_reach_the_queries(data: Path) -> None:
     (data / "instructions" / "query_instructions.tsv").write_text(
         header + "text\ttext\ttiny\t9\tFind it.\tSeek it.\n"
     )
-    embedder, notes = Circle(), Notes()
-    scored(data, embedder, reporter=notes)
-    assert [note for note in notes.notes if "instruction" in note] == [
-        "The data set has no instruction for queries of tiny_task0."
-    ]
+    embedder = Circle()
+    with pytest.raises(DataError, match=r"none for queries of tiny_task0\."):
+        scored(data, embedder)
+    assert not embedder.calls
     scored(data, embedder, tasks="*_task1")
     assert {entry.instruction for entry in embedder.calls[-1]} == {"Find it."}
     chosen = []
@@ -145,6 +144,34 @@ def test_instructions_reach_the_queries(data: Path) -> None:
         chosen.append([entry.instruction for entry in embedder.calls[-1]])
     assert chosen[0] == chosen[1]
     assert {prompt for prompts in chosen for prompt in prompts} == {"Find it.", "Seek it."}
+
+
+def test_a_data_set_without_instructions_is_scored_with_a_note(data: Path) -> None:
+    notes = Notes()
+    scored(data, reporter=notes)
+    assert [note for note in notes.notes if "instruction" in note] == [
+        "The data set has no instruction for queries of tiny_task0, tiny_task1."
+    ]
+
+
+def test_queries_without_an_answer_are_refused_where_they_are_not_to_score_zero(data: Path) -> None:
+    embedder = Circle()
+    with pytest.raises(DataError, match=r"1 of 4 queries of tiny_task1 .* '9:q4'") as caught:
+        scored(data, embedder, unanswerable="error")
+    assert "'9:99' is not in the pool" in caught.value.cause
+    assert "tiny_task1_test_qrels.txt, line 5" in caught.value.cause
+    assert not embedder.calls
+    scored(data, embedder, unanswerable="error", tasks="*_task0")
+
+
+def test_qrels_of_unknown_queries_are_refused(data: Path) -> None:
+    path = data / "qrels/test/mbeir_tiny_task1_test_qrels.txt"
+    path.write_text(path.read_text() + "9:q77 0 9:1 1 1\n")
+    with pytest.raises(
+        DataError, match=r"1 queries that it does not have, such as '9:q77'"
+    ) as found:
+        scored(data)
+    assert "line 6" in found.value.cause
 
 
 def test_the_fashion_sets_keep_their_own_k(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from puma_cli.data.mbeir import MbeirFolder
+from puma_cli.models.batch_plan import PASS_TOKENS
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.opening import load
 from puma_cli.models.processing import Batch
-from puma_cli.models.splitting import PASS_TOKENS, in_order, pass_tokens, split_by_length
+from puma_cli.models.splitting import in_order, pass_tokens, split_by_length
 
 
 def text_batch(lengths: list[int]) -> Batch:

@@ -45,7 +45,8 @@ def read(page: str) -> Reading:
     for name, attributes in reading.tags:
         for key in ("src", "href", "xlink:href"):
             value = attributes.get(key) or "#"
-            assert value.startswith(("#", "data:image/png;base64,")), (name, value)
+            inside = ("#", "data:image/png;base64,", "data:image/jpeg;base64,")
+            assert value.startswith(inside), (name, value)
     assert "url(http" not in page
     assert "@import" not in page
     ids = [attributes["id"] for _, attributes in reading.tags if attributes.get("id")]

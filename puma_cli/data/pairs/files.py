@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,14 +48,17 @@ def find_tables(path: Path) -> list[Path]:
     )
 
 
-def pair_files(path: Path, split: str | None = None) -> list[PairFile]:
-    """Return the tables to train on, sorted by data set and name.
+def pair_files(
+    path: Path, split: str | None = None, preferred: Sequence[str] = _PREFERRED
+) -> list[PairFile]:
+    """Return the tables of a path, sorted by data set and name.
 
     A sub-folder is a data set of its own; shards and splits are told by their names.
 
     Args:
         path: a table, or a folder with tables in it or one level below.
-        split: which split to take, where file names tell splits; by default `original` or `train`.
+        split: which split to take, where file names tell splits.
+        preferred: which of them to take by default, the first that is there.
 
     Raises:
         DataError: there is no table, or it is not clear which ones are meant.
@@ -77,7 +81,7 @@ def pair_files(path: Path, split: str | None = None) -> list[PairFile]:
     return [
         PairFile(file, dataset)
         for dataset, files in sorted(by_dataset.items())
-        for file in _of_one_kind(_of_split(files, split, path), path)
+        for file in _of_one_kind(_of_split(files, split, preferred, path), path)
     ]
 
 
@@ -123,15 +127,17 @@ def _split_of(file: Path, root: Path) -> str | None:
     return None
 
 
-def _of_split(files: list[Path], wanted: str | None, root: Path) -> list[Path]:
+def _of_split(
+    files: list[Path], wanted: str | None, preferred: Sequence[str], root: Path
+) -> list[Path]:
     splits = {file: _split_of(file, root) for file in files}
     names = sorted({name for name in splits.values() if name is not None})
     if wanted is None:
         if not names:
             return files
-        wanted = next((name for name in _PREFERRED if name in names), None)
+        wanted = next((name for name in preferred if name in names), None)
     if wanted not in names:
-        asked = "original or train" if wanted is None else repr(wanted)
+        asked = " or ".join(preferred) if wanted is None else repr(wanted)
         raise DataError(
             f"{files[0].parent} has no split {asked}.",
             cause=f"Its splits: {', '.join(names) or 'none that a file name would tell'}.",

@@ -16,12 +16,17 @@ _ROWS = 4_096
 
 
 class ParquetTable:
-    """The columns of a parquet file that hold texts or lists of texts."""
+    """The columns of a parquet file that hold texts or lists of texts.
+
+    Args:
+        batch: rows in memory at a time.
+    """
 
     unit = "row"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, batch: int = _ROWS) -> None:
         self.path = path
+        self._batch = batch
         with _explained(path), pq.ParquetFile(path) as file:
             self._schema = file.schema_arrow
             self.columns = tuple(self._schema.names)
@@ -39,7 +44,7 @@ class ParquetTable:
             self._check_texts(name)
         done = 0
         with _explained(self.path), pq.ParquetFile(self.path, memory_map=True) as file:
-            for batch in file.iter_batches(_ROWS, columns=list(names)):
+            for batch in file.iter_batches(self._batch, columns=list(names)):
                 columns = [batch.column(name).to_pylist() for name in names]
                 for row, values in enumerate(zip(*columns, strict=True), start=done + 1):
                     yield row, dict(zip(names, values, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def read_pairs(
         names = ", ".join(dict.fromkeys(file.dataset for file in files))
         raise DataError(f"No data set matches {tasks!r}.", hint=f"The data sets are: {names}.")
     collection = Collection(dict.fromkeys(file.dataset for file in chosen), settings.prompt)
-    reader = _Reader(settings, path if path.is_dir() else path.parent)
+    reader = PairReader(settings, path if path.is_dir() else path.parent)
     for file in reporter.track(chosen, "tables", total=len(chosen)):
         asked = [task for task in _tasks_of(file.dataset) if is_asked_for(task, tasks)]
         by_number = {task.task_id: task for task in asked}
@@ -87,24 +87,37 @@ def read_pairs(
     return PairData(queries, asked_of, pool, Instructions(), validation)
 
 
-class _Reader:
+class PairReader:
     """Reads the pairs of files, and counts what it leaves out.
 
     Args:
         root: the folder of the data.
+        meet: takes where a row stands that is broken or incomplete, and its error; the row is then
+            left out, whatever the settings say.
+
+    Attributes:
+        place: where the pair stands that was read last, as `FILE, line N`.
+        left_out: numbers of rows that were left out, by what they lack.
     """
 
-    def __init__(self, settings: PairsSettings, root: Path) -> None:
+    def __init__(
+        self,
+        settings: PairsSettings,
+        root: Path,
+        meet: Callable[[str, DataError], None] | None = None,
+    ) -> None:
         self.root = root
+        self._meet = meet
+        self.place = ""
         self.roles: dict[Roles, None] = {}
         self._settings = settings
-        self._left_out: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
 
     @property
     def skipped(self) -> str:
         """How many rows were left out, and what they lack; empty if none was."""
-        counts = ", ".join(f"{count:,} {kind}" for kind, count in self._left_out.items())
-        return f"IncompleteError rows were left out: {counts}." if counts else ""
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in self.left_out.items())
+        return f"Incomplete rows were left out: {counts}." if counts else ""
 
     def pairs(self, file: PairFile) -> Iterator[Pair]:
         """Yield the pairs of one table.
@@ -112,7 +125,12 @@ class _Reader:
         Raises:
             DataError: the table is broken, or a row is and must not be left out.
         """
-        table = open_table(file.path)
+
+        def meet(number: int, error: DataError) -> None:
+            assert self._meet is not None
+            self._meet(f"{file.path}, line {number}", error)
+
+        table = open_table(file.path, None if self._meet is None else meet)
         own = self._settings.images
         # Of a folder such as MMEB's, one data set may be given alone.
         usual = [file.path.parent, self.root, self.root.parent]
@@ -129,24 +147,31 @@ class _Reader:
             except IncompleteError as error:
                 self._leave_out(error, f"{file.path}, {table.unit} {number}")
             except (ValueError, OSError) as error:
-                raise DataError(
-                    f"{file.path}, {table.unit} {number} is broken.", cause=str(error)
-                ) from error
+                where = f"{file.path}, {table.unit} {number}"
+                told = DataError(f"{where} is broken.", cause=str(error))
+                if self._meet is None:
+                    raise told from error
+                self._meet(where, told)
             else:
+                self.place = f"{file.path}, {table.unit} {number}"
                 yield pair
         if not number:
             raise DataError(f"{file.path} has a line of names but no rows.")
         self.roles[roles] = None
 
     def _leave_out(self, error: IncompleteError, where: str) -> None:
+        otherwise = "To leave such rows out: --set pairs.incomplete=skip"
+        told = DataError(
+            f"{where} is incomplete.",
+            cause=str(error),
+            hint="\n".join(line for line in (error.hint, otherwise) if line),
+        )
+        if self._meet is not None:
+            self._meet(where, told)
+            return
         if self._settings.incomplete == "refuse":
-            otherwise = "To leave such rows out: --set pairs.incomplete=skip"
-            raise DataError(
-                f"{where} is incomplete.",
-                cause=str(error),
-                hint="\n".join(line for line in (error.hint, otherwise) if line),
-            ) from error
-        self._left_out[error.kind] += 1
+            raise told from error
+        self.left_out[error.kind] += 1
 
 
 def _summary(collection: Collection, validation: HeldOut | None) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from puma_cli.data.lines import numbered_lines
 from puma_cli.errors import DataError
 
 Row = Mapping[str, Any]
-_BOM = b"\xef\xbb\xbf"
+Meet = Callable[[int, DataError], None]
 # Lines of a jsonl file that tell its columns; keys that only later lines have are noticed there.
 _HEAD = 1_000
 
@@ -39,8 +40,12 @@ class Table(Protocol):
         ...
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, meet: Meet | None = None) -> Table:
     """Open a `.jsonl`, `.csv` or `.parquet` file.
+
+    Args:
+        meet: takes the number and the error of a row that cannot be read, which is then left out;
+            of a parquet file, no row can be read alone.
 
     Raises:
         DataError: it is empty, cannot be read, or is not what its name says.
@@ -51,7 +56,7 @@ def open_table(path: Path) -> Table:
         from puma_cli.data.pairs.parquet import ParquetTable
 
         return ParquetTable(path)
-    return CsvTable(path) if suffix == ".csv" else JsonlTable(path)
+    return CsvTable(path, meet) if suffix == ".csv" else JsonlTable(path, meet)
 
 
 class JsonlTable:
@@ -59,18 +64,21 @@ class JsonlTable:
 
     unit = "line"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, meet: Meet | None = None) -> None:
         self.path = path
+        # What is broken in the first lines is told when they are read in earnest.
+        self._meet: Meet | None = None if meet is None else _forget
         names: dict[str, None] = {}
         for _, row in islice(self.rows(()), _HEAD):
             names |= dict.fromkeys(row)
+        self._meet = meet
         self.columns = tuple(names)
         if not names:
             raise _empty(path)
 
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Row]]:
         """Yield the objects as they are."""
-        for number, line in _lines(self.path):
+        for number, line in numbered_lines(self.path, self._meet):
             if not line.strip():
                 continue
             try:
@@ -78,11 +86,15 @@ class JsonlTable:
                 if not isinstance(row, dict):
                     raise ValueError("It is no JSON object.")
             except (ValueError, RecursionError) as error:
-                raise DataError(
+                told = DataError(
                     f"{self.path}, line {number} is broken: {line.strip()[:80]!r}.",
                     cause=str(error),
-                ) from error
-            yield number, row
+                )
+                if self._meet is None:
+                    raise told from error
+                self._meet(number, told)
+            else:
+                yield number, row
 
 
 class CsvTable:
@@ -90,8 +102,9 @@ class CsvTable:
 
     unit = "line"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, meet: Meet | None = None) -> None:
         self.path = path
+        self._meet = meet
         header = next(self._records(), None)
         if header is None:
             raise _empty(path)
@@ -105,17 +118,21 @@ class CsvTable:
         width = len(self.columns)
         for number, fields in islice(self._records(), 1, None):
             if len(fields) != width:
-                raise DataError(
+                told = DataError(
                     f"{self.path}, line {number} has {len(fields)} fields, not {width}.",
                     cause=f"The columns are {', '.join(self.columns)}.",
                     hint="A text with a comma, a quotation mark or a line break in it stands in "
                     'quotation marks, and a quotation mark in it is doubled: "a ""b"", c".',
                 )
+                if self._meet is None:
+                    raise told
+                self._meet(number, told)
+                continue
             yield number, dict(zip(self.columns, fields, strict=True))
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         # Strict, or a quotation mark that is never closed would swallow what follows.
-        reader = csv.reader((line for _, line in _lines(self.path)), strict=True)
+        reader = csv.reader((line for _, line in numbered_lines(self.path)), strict=True)
         number = 1
         try:
             for fields in reader:
@@ -130,24 +147,8 @@ class CsvTable:
             ) from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                yield number, _decoded(raw.removeprefix(_BOM) if number == 1 else raw, path, number)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read.", cause=str(error)) from error
-
-
-def _decoded(raw: bytes, path: Path, number: int) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {number} is not UTF-8.",
-            cause=str(error),
-            hint="Save the file as UTF-8, and unpack it if it is compressed.",
-        ) from error
+def _forget(number: int, error: DataError) -> None:
+    pass
 
 
 def _empty(path: Path) -> DataError:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puma_cli.distillation.forecast.network import Network, count
-from puma_cli.models.processing import InputSize
+from puma_cli.models.batch_plan import InputSize
 
 # Bytes of a number in float32, and in the bfloat16 of mixed precision.
 FULL, HALF = 4, 2

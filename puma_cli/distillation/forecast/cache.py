@@ -13,13 +13,8 @@ from puma_cli.data.examples import Examples
 from puma_cli.distillation.forecast.memory import cached_row, hint_pairs
 from puma_cli.distillation.forecast.survey import Survey
 from puma_cli.distillation.running import teacher_dtype
-from puma_cli.distillation.teacher_cache import (
-    KEY_BYTES,
-    ROWS,
-    TeacherCache,
-    identify_teacher,
-    planned_inputs,
-)
+from puma_cli.distillation.teacher_cache import TeacherCache, identify_teacher, planned_inputs
+from puma_cli.encoding.identity import KEY_BYTES
 from puma_cli.models.devices import DTYPES
 from puma_cli.models.inputs import Input
 
@@ -42,11 +37,6 @@ class CachePlan:
     missing_bytes: int
     entries: Sequence[Input] = field(default=(), repr=False)
 
-    @property
-    def files(self) -> int:
-        """How many files will be written."""
-        return -(-self.missing // ROWS)
-
 
 def plan_cache(
     settings: DistillSettings, found: Survey, order: BatchOrder, examples: Examples
@@ -60,7 +50,6 @@ def plan_cache(
     if settings.train.cache_dir:
         teacher = identify_teacher(
             resolve(settings.teacher),
-            settings.full_hash,
             teacher_dtype(settings),
             settings.batch.max_pixels,
         )

@@ -218,9 +218,8 @@ class _Stages:
         with self.clock as since:
             rows.fill(lambda: _opened(teacher), SILENT, stop, self.processes)
             took = since()
-        # One file, as here, keeps one process busy.
-        abreast = max(1, min(self.processes.count, cache.files))
-        return took * cache.missing / len(rows) / abreast
+        # All of the processes share in the sample as they will in the whole.
+        return took * cache.missing / len(rows)
 
     def _see(self) -> float:
         """Let a frozen tower see the images of the steps, and return the seconds of all of them."""

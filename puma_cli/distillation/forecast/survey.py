@@ -14,7 +14,6 @@ from puma_cli.data.batches import BatchOrder
 from puma_cli.data.examples import Examples
 from puma_cli.data.training_data import TrainingData
 from puma_cli.distillation.checks import is_mixed
-from puma_cli.distillation.chunks import plan_chunks
 from puma_cli.distillation.forecast.activations import Pass, pass_of
 from puma_cli.distillation.forecast.network import Network, count, read_network, same_sample
 from puma_cli.distillation.frozen_vision import LARGEST, LIMIT, planned_images
@@ -22,9 +21,10 @@ from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.preparation import kept_layers, plan_steps, student_folder
 from puma_cli.distillation.shares import deal
 from puma_cli.distillation.stored_teacher import is_stored, teacher_width
+from puma_cli.models.batch_plan import FEWEST, InputSize, plan_batches
 from puma_cli.models.devices import choose_device
 from puma_cli.models.embedder_settings import settings_for
-from puma_cli.models.processing import InputSize, Processor
+from puma_cli.models.processing import Processor
 from puma_cli.models.processors import open_processors
 from puma_cli.models.splitting import places_by_length, tokens_of_a_pass
 from puma_cli.processes import Processes
@@ -197,7 +197,9 @@ def _divide(
     sizes: Sequence[InputSize], settings: BatchSettings, pixels: int, per_pass: int
 ) -> tuple[list[Pass], bool]:
     """Return the passes that a share of a batch is computed in, and whether they are chunks."""
-    places = plan_chunks(sizes, settings.chunk_tokens, settings.chunk_pixels)
+    places = plan_batches(
+        sizes, tokens=settings.chunk_tokens, pixels=settings.chunk_pixels, per_pass=FEWEST
+    )
     asked = settings.chunk_tokens is not None or settings.chunk_pixels is not None
     chunked = asked and len(places) > 1
     if not chunked:

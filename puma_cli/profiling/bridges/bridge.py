@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from puma_cli.config.layers import are_first, are_first_and_last
-from puma_cli.evaluation.encode import out_of_memory_explained
+from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode

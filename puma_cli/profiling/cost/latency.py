@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.errors import ConfigError
-from puma_cli.evaluation.encode import out_of_memory_explained
 from puma_cli.models.devices import name_device
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input

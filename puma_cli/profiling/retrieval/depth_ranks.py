@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from puma_cli.evaluation.search import TIE
+from puma_cli.evaluation.ranking import TIE
 from puma_cli.processes import Processes
 
 # nDCG@10 looks no further than the ten best relevant candidates.

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from puma_cli.errors import DataError
 from puma_cli.interruption import StopRequest
-from puma_cli.models.batch_plan import plan_batches
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
 from puma_cli.models.read_ahead import read_ahead
@@ -177,7 +176,7 @@ class Passes:
 
     def _plan(self, side: str, places: Sequence[int]) -> list[list[int]]:
         inputs = [self._inputs[side][place] for place in places]
-        plan = plan_batches(inputs, self._batch_size)
+        plan = self._embedder.plan(inputs, self._batch_size)
         return [[places[index] for index in batch] for batch in plan]
 
     def _read(self, side: str, places: Sequence[int], batch: Batch) -> Vectors:

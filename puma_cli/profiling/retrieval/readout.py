@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from puma_cli.evaluation.encode import out_of_memory_explained
+from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.evaluation.metrics import from_first_rank, ndcg
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
