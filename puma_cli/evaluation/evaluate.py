@@ -58,7 +58,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     with new_folder(settings.output_dir, settings.overwrite, (model, data.root)) as folder:
         parents = (
             Parent("model", settings.model, identify(model, settings.full_hash)),
-            Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
+            Parent("data", str(settings.data), identify(data.source, settings.full_hash)),
         )
         embedder = load(model, settings.device, settings.dtype)
         with data.images_named():
