@@ -185,9 +185,9 @@ def _list_tasks(run: Session) -> None:
     # The model and the output folder play no part here, and need not be given.
     unused = {"model": "-", "output_dir": "-"}
     settings = run.settings(puma_cli.EvaluateSettings, complete=lambda given: unused)
-    from puma_cli.evaluation.tasks import list_tasks
+    from puma_cli.evaluation.opening import list_tasks
 
-    found = list_tasks(settings.data, settings.split, settings.tasks)
+    found = list_tasks(settings, run.reporter)
     rows = [(task.name, str(task.queries), str(task.candidates)) for task in found]
     run.finish(
         Outcome(

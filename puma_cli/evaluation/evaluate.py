@@ -72,7 +72,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter = SILENT) -> Scores:
     with new_folder(settings.output_dir, settings.overwrite, inputs) as folder:
         parents = [
             Parent("model", settings.model, identify(model, settings.full_hash)),
-            Parent("data", str(settings.data), identify(data.root, settings.full_hash)),
+            Parent("data", str(settings.data), identify(data.source, settings.full_hash)),
             *([asker.parent] if asker else []),
         ]
         shown = ExampleChooser(settings.seed)

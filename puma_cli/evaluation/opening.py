@@ -20,6 +20,7 @@ from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.errors import ConfigError, DataError, ImageError
 from puma_cli.evaluation import results
 from puma_cli.evaluation.results import LOCAL, UNION
+from puma_cli.evaluation.tasks import TaskSummary, summarise
 from puma_cli.progress import SILENT, Reporter
 
 _TRAINING_ONLY = ("validation", "validation_pool")
@@ -43,6 +44,8 @@ class ScoredData:
         pools: tuple[str, ...] = (LOCAL, UNION),
     ) -> None:
         self.protocol, self.retrieval, self.mmeb, self.pools = protocol, retrieval, mmeb, pools
+        # What a later look at the data is compared with: one table, where that is all.
+        self.source = self.root
         self._base = retrieval
         self._remaining: Remaining | None = None
 
@@ -122,6 +125,7 @@ def open_scored_data(settings: EvaluateSettings, reporter: Reporter = SILENT) ->
         pairs = AskedPairs(path, own, settings.split, skip_rows, reporter)
         several = len(pairs.datasets) > 1
         found = ScoredData(results.PAIRS, pairs, pools=(LOCAL, UNION) if several else (LOCAL,))
+        found.source = path
     else:
         _check_unused(settings, MBEIR)
         folder = MbeirFolder(path, skip_rows)
@@ -130,6 +134,20 @@ def open_scored_data(settings: EvaluateSettings, reporter: Reporter = SILENT) ->
     if skip_rows or skip_images:
         found.skip(skip_images)
     return found
+
+
+def list_tasks(settings: EvaluateSettings, reporter: Reporter = SILENT) -> list[TaskSummary]:
+    """Return the tasks that would be scored, with their numbers of queries and candidates.
+
+    Raises:
+        DataError: the data are missing or broken.
+    """
+    data = open_scored_data(settings, reporter)
+    if data.mmeb is not None:
+        sets = [data.mmeb.read(name) for name in data.mmeb.select(settings.tasks)]
+        return [TaskSummary(each.name, len(each.queries), len(each.candidates)) for each in sets]
+    assert data.retrieval is not None
+    return summarise(data.retrieval, settings.split, settings.tasks)
 
 
 def _check_queries(folder: MbeirFolder, settings: EvaluateSettings) -> None:

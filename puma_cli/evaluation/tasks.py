@@ -76,12 +76,20 @@ class Pool:
 
 
 def list_tasks(data: Path | str, split: str = "test", tasks: str = "*") -> list[TaskSummary]:
-    """Return the tasks of a split with their numbers of queries and candidates.
+    """Return the tasks of a split of a folder in the M-BEIR layout, with their sizes.
 
     Raises:
         DataError: the folder, the split or a file of it is missing or broken.
     """
-    folder = MbeirFolder(data)
+    return summarise(MbeirFolder(data), split, tasks)
+
+
+def summarise(folder: RetrievalData, split: str, tasks: str = "*") -> list[TaskSummary]:
+    """Return the tasks of a split with their numbers of queries and candidates.
+
+    Raises:
+        DataError: the split or a file of it is missing or broken.
+    """
     return [
         TaskSummary(
             task.name, len(folder.queries(split, task)), len(folder.local_pool(task, split))

@@ -21,6 +21,9 @@ from puma_cli.models.recently_used import RecentlyUsed
 POSITION_CACHE_ENTRIES = 10_000
 # Tokens of prompts that are remembered: what is sized before it is collated is read but once.
 PROMPT_CACHE_TOKENS = 2_000_000
+# How many times as many characters as its tokens may hold are read of a long text: a character may
+# be written as several, and what is cut off must not change the tokens before it.
+_SPARE = 4
 
 
 @dataclass
@@ -79,6 +82,7 @@ class Processor:
         self._positions = positions
         self._image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
         self._pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
+        self._longest = max((len(token) for token in tokenizer.get_vocab()), default=1)
         self._specials = sorted(
             {str(token) for token in tokenizer.get_added_vocab()}, key=len, reverse=True
         )
@@ -175,6 +179,8 @@ class Processor:
         limit = self.settings.max_text_tokens
         if len(text) <= limit:  # a token holds at least one byte
             return text
+        # Of millions of characters, only the first can be among the tokens that are kept.
+        text = text[: _SPARE * limit * self._longest]
         offsets = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)[
             "offset_mapping"
         ]

@@ -35,6 +35,8 @@ def test_mmeb_is_told_from_the_folder_and_scored(
     assert run([*asked, "--mmeb", "MMEB-eval", "--tasks", "RefCOCO", "-o", "b", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["protocol"] == "mmeb"
+    assert run(["eval", "--list-tasks", "--data", "MMEB-eval", "--quiet"]) == 0
+    assert capsys.readouterr().out == "ImageNet-1K\nMSCOCO_t2i\nRefCOCO\n"
     assert answer["mmeb"]["grounding"]["sets"] == 1
     kept = json.loads((here / "b" / "mmeb.json").read_text())
     assert kept["mmeb"] == answer["mmeb"]
@@ -69,6 +71,9 @@ def test_pairs_are_scored_like_a_data_set(
     assert run(["compare", "a", "b"]) == 1
     assert "partial: 1 broken rows left out" in capsys.readouterr().err
     assert run([*asked, "--mmeb", "x"]) == 2
+    assert run([*asked, *named, "--list-tasks", "--bad-rows", "skip", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["tasks"]
+    assert listed == [{"name": "shop_task1", "queries": 6, "candidates": 6}]
 
 
 def test_broken_images_are_named_with_their_line_or_left_out(

@@ -173,3 +173,12 @@ def test_missing_and_broken_images_are_named(embedder: Embedder, tmp_path: Path)
     Image.new("1", (20_000, 20_000)).save(bomb)
     with pytest.raises(DataError, match=r"bomb\.png cannot be decoded"):
         embedder.collate([Input(image=bomb)])
+
+
+def test_of_millions_of_characters_the_same_is_kept_as_of_thousands(tiny_checkpoint: Path) -> None:
+    processor = load(tiny_checkpoint, "cpu").processor
+    limit = processor.settings.max_text_tokens
+    for text in ("small red circle, ", "é", "x", " "):
+        some = processor._cut(text * (20 * limit))
+        assert processor._cut(text * 1_000_000) == some
+        assert 0 < len(some) < len(text) * 20 * limit

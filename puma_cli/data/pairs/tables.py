@@ -131,14 +131,25 @@ class CsvTable:
             yield number, dict(zip(self.columns, fields, strict=True))
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
+        quotes = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal quotes
+            for _, line in numbered_lines(self.path, self._meet):
+                quotes += line.count('"')
+                yield line
+
         # Strict, or a quotation mark that is never closed would swallow what follows.
-        reader = csv.reader((line for _, line in numbered_lines(self.path)), strict=True)
+        reader = csv.reader(lines(), strict=True)
         number = 1
         try:
             for fields in reader:
+                # One that only ends a text would be taken for a part of it.
+                if quotes % 2:
+                    raise csv.Error("its number of quotation marks is odd")
                 if fields:
                     yield number, fields
-                number = reader.line_num + 1
+                number, quotes = reader.line_num + 1, 0
         except csv.Error as error:
             raise DataError(
                 f"{self.path}, line {number} is broken.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -82,7 +81,9 @@ def pairs(root: Path, random: Random) -> Path:
         values: list[Any] = [3, {}, [[]], True, "", "\ud800", ["a", "b", 3]]
 
         def change(row: dict[str, Any]) -> None:
-            row[random.choice(("query", "positive", "positive_image"))] = random.choice(values)
+            name = random.choice(("query", "positive", "positive_image"))
+            # Without its text a positive is a picture, which is another pair but a whole one.
+            row[name] = random.choice([each for each in values if each or name == "query"])
 
         if random.random() < 0.6:
             edit_row(path, random, change)
@@ -90,7 +91,10 @@ def pairs(root: Path, random: Random) -> Path:
     if kind == "csv" and random.random() < 0.6:
         lines = path.read_text().splitlines()
         place = random.randrange(len(lines))
-        where = random.choice([at for at, letter in enumerate(lines[place]) if letter in '",'])
+        line = lines[place]
+        # A comma within a text is a part of it.
+        marks = [at for at in range(len(line)) if line[at] == '"' or line[at - 1 : at + 2] == '","']
+        where = random.choice(marks)
         lines[place] = lines[place][:where] + lines[place][where + 1 :]
         path.write_text("".join(line + "\n" for line in lines))
         return path
@@ -101,13 +105,9 @@ def pairs(root: Path, random: Random) -> Path:
         return path
     cut = random.randrange(1, len(content))
     if kind != "parquet":
-        # Between two lines, what is left would be a whole table of fewer rows.
-        cut = random.choice([at for at in range(1, len(content)) if content[at - 1 : at] != b"\n"])
-        cut -= content[cut : cut + 1] == b"\n"
+        # Between two lines, or after the comma before a last cell that may be empty, what is left
+        # would be a whole table.
+        ends = range(1, len(content))
+        cut = random.choice([at for at in ends if not {*content[at - 1 : at + 1]} & {*b"\n,"}])
     path.write_bytes(content[:cut])
     return path
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a jsonl file."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
