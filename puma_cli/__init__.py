@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         AnalyzeSettings,
         DemoSettings,
         EvaluateSettings,
+        ExportSettings,
         MineSettings,
         PruneSettings,
     )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from puma_cli.errors import PumaError
     from puma_cli.evaluation.comparison import compare
     from puma_cli.evaluation.evaluate import evaluate
+    from puma_cli.exporting.export import export
     from puma_cli.mining.mine import mine
     from puma_cli.models.opening import load
     from puma_cli.profiling.analyze import analyze
@@ -42,6 +44,7 @@ _HOMES = {
     "distill": "puma_cli.distillation.distill",
     "distill_stages": "puma_cli.distillation.stages",
     "evaluate": "puma_cli.evaluation.evaluate",
+    "export": "puma_cli.exporting.export",
     "mine": "puma_cli.mining.mine",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
@@ -54,6 +57,7 @@ _HOMES = {
     "PruneSettings": "puma_cli.config.settings",
     "DistillSettings": "puma_cli.config.training_settings",
     "EvaluateSettings": "puma_cli.config.settings",
+    "ExportSettings": "puma_cli.config.settings",
     "MineSettings": "puma_cli.config.settings",
     "DemoSettings": "puma_cli.config.settings",
     "TrainingStage": "puma_cli.config.stages",
@@ -66,6 +70,7 @@ __all__ = [
     "DemoSettings",
     "DistillSettings",
     "EvaluateSettings",
+    "ExportSettings",
     "MineSettings",
     "PruneSettings",
     "PumaError",
@@ -79,6 +84,7 @@ __all__ = [
     "distill",
     "distill_stages",
     "evaluate",
+    "export",
     "inspect_folder",
     "load",
     "make_scenes",

@@ -166,6 +166,7 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
         kinds.STOCK: f"puma analyze {quoted} --data {data} --output-dir profile",
         kinds.PRUNED: f"puma distill {quoted} --teacher {model} --data {data} --output-dir student",
         kinds.DISTILLED: f"puma eval {quoted} --data {data} --output-dir scores",
+        kinds.EXPORTED: f"puma eval {quoted} --data {data} --output-dir scores",
         kinds.DATA: f"puma analyze {PUMA_MINI} --data {quoted} --output-dir profile",
         kinds.MINED: f"puma distill STUDENT --teacher {model} --data {quoted} --output-dir student "
         "--set batch.negatives=2",

@@ -13,6 +13,8 @@ STOCK: Final = "checkpoint"
 PRUNED: Final = "pruned checkpoint"
 DISTILLED: Final = "distilled checkpoint"
 UNFINISHED: Final = "unfinished training"
+EXPORTED: Final = "exported checkpoint"
+EXPORTS: Final = "exports"
 DATA: Final = "data set"
 MINED: Final = "data set with mined negatives"
 PROFILE: Final = "profile"
@@ -20,11 +22,12 @@ SCORES: Final = "scores"
 DEMO: Final = "demo"
 UNKNOWN: Final = "unknown"
 
-CHECKPOINTS: Final = frozenset({STOCK, PRUNED, DISTILLED})
+CHECKPOINTS: Final = frozenset({STOCK, PRUNED, DISTILLED, EXPORTED})
 
 _BY_COMMAND: Mapping[str, str] = {
     "prune": PRUNED,
     "distill": DISTILLED,
+    "export": EXPORTED,
     "analyze": PROFILE,
     "evaluate": SCORES,
     "demo": DEMO,
@@ -41,7 +44,8 @@ def tell_kind(folder: Path) -> str:
     ):
         return UNFINISHED
     if kind in CHECKPOINTS and not (folder / CONFIG).is_file():
-        return UNFINISHED if kind == DISTILLED else UNKNOWN
+        # Exports in several formats lie side by side in one folder.
+        return {DISTILLED: UNFINISHED, EXPORTED: EXPORTS}.get(kind, UNKNOWN)
     if kind:
         return kind
     for name, of in (

@@ -19,6 +19,7 @@ from puma_cli.cli import (
     distill,
     doctor,
     evaluate,
+    export,
     info,
     mine,
     prune,
@@ -43,6 +44,7 @@ app.command("prune")(prune.prune)
 app.command("mine")(mine.mine)
 app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)

@@ -119,6 +119,10 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "head": _OneOf(("auto", "keep", "drop")),
         "bridge_rows": _Range(low=20),
     },
+    "ExportSettings": {
+        "format": _OneOf(("transformers", "sentence-transformers", "vllm", "all")),
+        "dimensions": _COUNT,
+    },
     "EvaluateSettings": {
         "instruction": _OneOf(("first", "seeded")),
         "batch_tokens": _NOT_NEGATIVE,

@@ -158,6 +158,38 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class ExportSettings:
+    """Settings of `puma export`.
+
+    Args:
+        model: folder, `puma-mini` or hub `id@revision`; usually a student.
+        format: `transformers`, `sentence-transformers`, `vllm`, or `all`, each in a folder of its
+            own.
+        dtype: number format that the weights are cast to; `auto` copies them as they are.
+        shard_size: most bytes of one weight file, or None for the model's division into files.
+        dimensions: give the first so many components of the embeddings (>= 1), or None for all.
+        prompts: instructions that loaders know by name, as `NAME=TEXT`, such as `query=Find it.`
+        verify: open the result with stock loaders and compare its vectors.
+        push_to_hub: upload the result as the model of this name, or None.
+        private: make that model private, if it is new.
+        full_hash: hash every byte of the model, instead of a sample of it.
+    """
+
+    model: str
+    output_dir: Path
+    format: str = "sentence-transformers"
+    dtype: str = "auto"
+    shard_size: str | None = None
+    dimensions: int | None = None
+    prompts: tuple[str, ...] = ()
+    verify: bool = True
+    push_to_hub: str | None = None
+    private: bool = False
+    overwrite: bool = False
+    full_hash: bool = False
+
+
+@dataclass(frozen=True)
 class MineSettings:
     """Settings of `puma mine`.
 

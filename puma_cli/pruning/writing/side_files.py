@@ -142,7 +142,12 @@ def write_embedder_files(parent: Path, folder: Path, reporter: Reporter = SILENT
     write_embedder_settings(settings, folder)
     write_text(folder / layout.CHAT_TEMPLATE, settings.template)
     (folder / layout.LAYOUT.old_chat_template).unlink(missing_ok=True)
-    limits = settings.image_size
+    limit_pixels(folder, settings.image_size)
+    return True
+
+
+def limit_pixels(folder: Path, limits: dict[str, int]) -> None:
+    """Make a folder's image processor keep to limits of pixels, as it takes them itself."""
     for name in (layout.PREPROCESSOR, layout.LAYOUT.processor):
         path = folder / name
         if path.is_file():
@@ -150,7 +155,6 @@ def write_embedder_files(parent: Path, folder: Path, reporter: Reporter = SILENT
             inner = content.get("image_processor")
             _limit_pixels(inner if isinstance(inner, dict) else content, limits)
             write_json(path, content)
-    return True
 
 
 def _limit_pixels(content: dict[str, Any], limits: dict[str, int]) -> None:

@@ -26,8 +26,8 @@ from puma_cli.distillation.forecast.survey import Survey, survey
 from puma_cli.distillation.output import TrainingFolder
 from puma_cli.distillation.step import Outcome, Step
 from puma_cli.distillation.teacher_cache import TeacherCache
+from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.errors import DeviceError
-from puma_cli.evaluation.encode import out_of_memory_explained
 from puma_cli.processes import ALONE
 from puma_cli.report.numbers import size_on_disk
 

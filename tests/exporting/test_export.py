@@ -1,0 +1,143 @@
+"""What an export holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from puma_cli.checkpoint.inspection import inspect_folder
+from puma_cli.cli.app import run
+from puma_cli.config.settings import ExportSettings
+from puma_cli.errors import ConfigError
+from puma_cli.exporting.export import export, parse_prompts
+from puma_cli.exporting.template import exported_template
+from puma_cli.exporting.weights import VLLM, renamed
+from puma_cli.models.inputs import Input
+from puma_cli.models.opening import load
+
+
+def test_puma_opens_every_format_as_the_same_model(exported: Path, headed_model: Path) -> None:
+    inputs = [Input(text="a red square"), Input(text="on sand", instruction="Find it.")]
+    expected = load(headed_model, "cpu").encode(inputs)
+    for name in ("transformers", "sentence-transformers", "vllm"):
+        assert torch.equal(load(exported / name, "cpu").encode(inputs), expected)
+        assert inspect_folder(exported / name).kind == "exported checkpoint"
+    assert inspect_folder(exported).kind == "exports"
+
+
+def test_an_export_of_an_export_is_the_same(exported: Path, tmp_path: Path) -> None:
+    source = exported / "sentence-transformers"
+    export(ExportSettings(str(source), tmp_path / "again", verify=False))
+    names = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    again = {p.relative_to(tmp_path / "again") for p in (tmp_path / "again").rglob("*")}
+    assert names <= again
+    for name in names - {Path("puma.json"), Path("README.md")}:
+        assert (source / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_the_head_is_a_dense_module_without_activation(exported: Path, headed_model: Path) -> None:
+    folder = exported / "sentence-transformers"
+    modules = json.loads((folder / "modules.json").read_text())
+    assert [each["type"].rpartition(".")[2] for each in modules] == [
+        "Transformer",
+        "Pooling",
+        "Dense",
+        "Normalize",
+    ]
+    config = json.loads((folder / "2_Dense" / "config.json").read_text())
+    assert config["activation_function"].endswith(".Identity")
+    assert (config["in_features"], config["out_features"]) == (32, 24)
+    dense, head = (
+        load_file(folder / "2_Dense" / "model.safetensors"),
+        load(headed_model, "cpu").head,
+    )
+    assert head is not None
+    assert torch.equal(dense["linear.weight"].T, head.weight)
+    assert torch.equal(dense["linear.bias"], head.bias)
+
+
+# How vLLM renames what it reads, before it looks for a module of the name.
+MAPPED = {
+    "qwen2_vl": (("visual.", "visual."), ("model.", "language_model.model.")),
+    "qwen2_5_vl": (("visual.", "visual."), ("model.", "language_model.model.")),
+    "qwen3_vl": (
+        ("model.visual.", "visual."),
+        ("model.language_model.", "language_model.model."),
+    ),
+    "qwen2": (("model.", "model."),),
+    "qwen3": (("model.", "model."),),
+}
+PREFIXES = {
+    "qwen2_vl": ("language_model.", "visual."),
+    "qwen2_5_vl": ("model.language_model.", "model.visual."),
+    "qwen3_vl": ("language_model.", "visual."),
+    "qwen2": ("",),
+    "qwen3": ("model.",),
+}
+
+
+@pytest.mark.parametrize("model_type", VLLM)
+def test_names_are_those_that_vllm_maps_to_its_modules(model_type: str) -> None:
+    decoder, *vision = PREFIXES[model_type]
+    names = [f"{decoder}layers.0.mlp.up_proj.weight", f"{decoder}embed_tokens.weight"]
+    names += [f"{prefix}blocks.1.attn.qkv.bias" for prefix in vision]
+    for name in names:
+        written = renamed(name, VLLM[model_type])
+        prefix, new = next(pair for pair in MAPPED[model_type] if written.startswith(pair[0]))
+        found = new + written.removeprefix(prefix)
+        assert re.fullmatch(
+            r"(language_model\.)?model\.(layers\.\d+\..*|embed_tokens\.weight|norm\.weight)|"
+            r"visual\.blocks\..*",
+            found,
+        ), (name, written, found)
+        # A second export changes nothing.
+        assert renamed(written, VLLM[model_type]) == written
+
+
+def test_the_layout_of_vllm_has_a_head_that_is_tied(exported: Path) -> None:
+    config = json.loads((exported / "vllm" / "config.json").read_text())
+    assert config["architectures"] == ["Qwen2VLForConditionalGeneration"]
+    assert config["tie_word_embeddings"] is True
+    assert config["text_config"]["tie_word_embeddings"] is True
+    names = load_file(exported / "vllm" / "model.safetensors")
+    assert {name.partition(".")[0] for name in names} == {"model", "visual"}
+
+
+def test_prompts_have_names(headed_model: Path, tmp_path: Path) -> None:
+    given = ("query=Find a picture.", "document=", "wiki=a = b")
+    assert parse_prompts(given) == {"query": "Find a picture.", "document": "", "wiki": "a = b"}
+    with pytest.raises(ConfigError, match="has no name"):
+        parse_prompts(("Find a picture.",))
+    export(ExportSettings(str(headed_model), tmp_path / "out", prompts=given, verify=False))
+    config = json.loads((tmp_path / "out" / "config_sentence_transformers.json").read_text())
+    assert config["prompts"] == parse_prompts(given)
+    assert "wiki" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_more_dimensions_than_there_are_are_refused(headed_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="25 dimensions were asked for"):
+        export(ExportSettings(str(headed_model), tmp_path / "out", dimensions=25, verify=False))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_template_is_extended_once() -> None:
+    once = exported_template("{{ messages }}<|embed|>")
+    assert exported_template(once) == once and once.endswith("<|embed|>")
+
+
+def test_the_command_tells_where_and_how_well(
+    headed_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(headed_model), "--output-dir", str(tmp_path / "out"), "--no-verify"]
+    assert run([*words, "--format", "transformers", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["dimension"] == 24 and found["parity"] == {}
+    assert run(words) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert run([*words, "--format", "onnx", "--overwrite"]) == 2
+    assert "must be one of transformers" in capsys.readouterr().err
