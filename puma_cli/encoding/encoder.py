@@ -50,6 +50,7 @@ class StoredEncoder:
         """The torch module, once it was opened."""
         self._tokens: int | None = None
         self._asked = 0
+        self._shares = [0]
         cache = cache_folder(settings.cache_dir) if settings.cache else None
         hashes = FileHashes(cache and cache / HASHES, settings.rehash)
         self._filling = Filling(
@@ -59,6 +60,7 @@ class StoredEncoder:
             hashes=hashes,
             processes=processes,
             image_workers=settings.image_workers,
+            remedy="--batch-tokens 1024, --dtype float16 or --device cpu",
         )
         self._store = None if cache is None else self._open_store(cache, hashes, name)
 
@@ -81,6 +83,7 @@ class StoredEncoder:
         if self._store is not None:
             found = filling.fill(self._store, inputs, reporter, label)
             assert found is not None
+            self._shares = self._processes.gather(filling.encoded)
             return found
         embedder = self._load()
         images = [entry.image for entry in inputs if entry.image is not None]
@@ -88,15 +91,15 @@ class StoredEncoder:
             tensor = embedder.encode(
                 inputs, filling.batch_size, reporter, label, self._processes, filling.tokens
             )
-        filling.encoded += len(inputs)
+        self._shares[0] += len(inputs)
         return InMemory(tensor)
 
     @property
     def record(self) -> dict[str, Any]:
         """How the vectors were made, as it is written beside scores.
 
-        `encoded` of the `inputs` were computed now, in batches of `batch_tokens`; all others lay in
-        the store.
+        `encoded` of the `inputs` were computed now, in batches of `batch_tokens`, by the
+        processes in these `shares`; all others lay in the store.
         """
         return {
             "device": name_device(self.device),
@@ -107,7 +110,8 @@ class StoredEncoder:
             "batch_tokens": self._tokens,
             "processes": self._processes.count,
             "inputs": self._asked,
-            "encoded": self._filling.encoded,
+            "encoded": sum(self._shares),
+            "shares": self._shares,
         }
 
     @property

@@ -75,6 +75,7 @@ class Filling:
         image_workers: processes that decode images ahead, 0 for none, or `AUTO`.
         rows: rows of a file.
         seconds: how long computed rows wait for others of their file.
+        remedy: what the user can do besides smaller batches if the device runs out of memory.
     """
 
     load: Callable[[], Embedder]
@@ -88,6 +89,7 @@ class Filling:
     image_workers: int = AUTO
     rows: int = ROWS
     seconds: float = SECONDS
+    remedy: str = "--dtype float16 or --device cpu"
     encoded: int = field(default=0, init=False)
     """Inputs that this process embedded."""
     _opened: Embedder | None = field(default=None, init=False, repr=False)
@@ -110,7 +112,7 @@ class Filling:
         self._meet(store)
         keys = np.empty(len(inputs), dtype=f"S{KEY_BYTES}")
         own = self._share(inputs)
-        with out_of_memory_explained(self.batch_size):
+        with out_of_memory_explained(self.batch_size, self.remedy):
             whole = self._work(store, inputs, own, keys, reporter, label)
         if self.processes.any(not whole):
             return None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from puma_cli.errors import ConfigError
-from puma_cli.models.batch_plan import plan_batches, windows
+from puma_cli.models.batching import Batching
 from puma_cli.models.devices import DTYPES
 from puma_cli.models.embedder_settings import (
     EmbedderSettings,
@@ -22,19 +21,15 @@ from puma_cli.models.embedder_settings import (
 )
 from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
-from puma_cli.models.image_workers import ImageWorkers, asked_ahead, worker_count
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.quiet import quiet_transformers
-from puma_cli.models.read_ahead import read_ahead
-from puma_cli.models.splitting import pass_tokens
-from puma_cli.models.token_budget import batch_tokens
 from puma_cli.processes import ALONE, Processes
-from puma_cli.progress import SILENT, Reporter, by_rows
+from puma_cli.progress import SILENT, Reporter
 
 
-class Embedder:
+class Embedder(Batching):
     """A Qwen2-VL decoder read at the embed token.
 
     The embedding is the post-norm hidden state `norm(h[L])` of the last token (method of the paper,
@@ -115,10 +110,6 @@ class Embedder:
         # A new one: it remembers images as they were shown.
         self.processor = self._new_processor()
 
-    def collate(self, inputs: Sequence[Input]) -> Batch:
-        """Turn inputs into a batch on the CPU."""
-        return self.processor.collate(inputs)
-
     def vision_features(self, batch: Batch) -> Any:
         """Return what the vision tower says of the batch's images, or None without images.
 
@@ -136,7 +127,7 @@ class Embedder:
                 have D + len(inner) * width numbers.
         """
         with self._watched(inner, batch.last) as seen:
-            embeddings = self.apply_head(self.post_norm_states(batch, vision))
+            embeddings = self.apply_head(self.last_states(batch, vision))
         if not inner:
             return embeddings
         return torch.cat([embeddings, *(self.read_out(seen[depth]) for depth in inner)], dim=-1)
@@ -156,6 +147,40 @@ class Embedder:
         hooks = [note(depth) for depth in depths]
         try:
             yield seen
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def last_states(self, batch: Batch, vision: Any = None) -> Tensor:
+        """Return the post-norm states at the embed token (B, D), computing as little as can be."""
+        with self._brief(batch.last):
+            return self.post_norm_states(batch, vision)
+
+    @contextmanager
+    def _brief(self, last: Tensor) -> Iterator[None]:
+        """Compute the feed-forward part of the last layer at the embed token alone.
+
+        What it would say of other tokens nobody reads. With gradients, where a layer may be run
+        again without the context, all is computed.
+        """
+        if torch.is_grad_enabled():
+            yield
+            return
+        shape: list[torch.Size] = []
+
+        def take(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+            shape.append(args[0].shape)
+            return (_rows_at(args[0], last),)
+
+        def put(_: nn.Module, args: object, output: Tensor) -> Tensor:
+            whole = output.new_zeros(shape.pop())
+            whole[torch.arange(len(last), device=whole.device), last] = output
+            return whole
+
+        part = self.decoder.layers[-1].mlp
+        hooks = [part.register_forward_pre_hook(take), part.register_forward_hook(put)]
+        try:
+            yield
         finally:
             for hook in hooks:
                 hook.remove()
@@ -254,116 +279,6 @@ class Embedder:
         # Every row is 0 but in one process.
         processes.total(out)
         return out
-
-    def batches(
-        self,
-        inputs: Sequence[Input],
-        batch_size: int = 128,
-        reporter: Reporter = SILENT,
-        label: str = "encode",
-        processes: Processes = ALONE,
-        tokens: int | None = None,
-    ) -> Iterator[tuple[list[int], Batch]]:
-        """Yield `inputs` as batches on the model's device, each with the places of its inputs.
-
-        Of several processes, each gets its share of the batches.
-
-        Args:
-            batch_size: most inputs at once (>= 1).
-            tokens: most tokens at once, or None for what suits the device.
-        """
-        plan = self.plan(inputs, batch_size, tokens)
-        share = islice(plan, processes.place, None, processes.count)
-        total = -(-len(inputs) // processes.count)
-        yield from self.collated(share, inputs, reporter, label, total)
-
-    def plan(
-        self, inputs: Sequence[Input], batch_size: int = 128, tokens: int | None = None
-    ) -> Iterator[list[int]]:
-        """Yield batches of inputs of like size, as their places; the largest come first.
-
-        Sizes are read from texts and headers of images, of some thousand inputs at a time.
-        """
-        for window in windows(inputs):
-            yield from self.plan_window(inputs, window, batch_size, tokens)
-
-    def plan_window(
-        self,
-        inputs: Sequence[Input],
-        places: Sequence[int],
-        batch_size: int = 128,
-        tokens: int | None = None,
-    ) -> list[list[int]]:
-        """Divide the inputs at some places into batches of like size; the largest come first."""
-        sizes = self.processor.sizes([inputs[place] for place in places])
-        batches = plan_batches(
-            sizes,
-            rows=batch_size,
-            tokens=tokens or self.batch_tokens(),
-            per_pass=pass_tokens(self.decoder.layers[0]),
-        )
-        return [[places[row] for row in batch] for batch in reversed(batches)]
-
-    @contextmanager
-    def images_ahead(
-        self, asked: int, images: Sequence[Path], sharing: int = 1
-    ) -> Iterator[ImageWorkers | None]:
-        """Decode images in processes of their own while the context is open, where that pays.
-
-        Args:
-            asked: how many processes, 0 for none, or `AUTO`.
-            images: those that will be shown.
-            sharing: processes on this machine that share its cores (>= 1).
-        """
-        count = worker_count(asked, images, sharing)
-        shape = self.image_processor
-        if not count or not shape.do_resize:
-            yield None
-            return
-        workers = ImageWorkers(
-            count,
-            {
-                "factor": shape.patch_size * shape.merge_size,
-                "least": shape.size["shortest_edge"],
-                "most": shape.size["longest_edge"],
-                "resample": int(shape.resample),
-            },
-        )
-        self.processor.images.workers = workers
-        try:
-            yield workers
-        finally:
-            self.processor.images.workers = None
-            workers.close()
-
-    def batch_tokens(self) -> int:
-        """Return how many tokens a batch should have on the model's device."""
-        return batch_tokens(self.model, self.device)
-
-    def collated(
-        self,
-        plan: Iterable[list[int]],
-        inputs: Sequence[Input],
-        reporter: Reporter = SILENT,
-        label: str = "encode",
-        total: int | None = None,
-    ) -> Iterator[tuple[list[int], Batch]]:
-        """Yield the batches of a plan on the model's device, the next one read meanwhile.
-
-        Args:
-            plan: places of inputs.
-            total: how many inputs it has in all, if it is no sequence.
-        """
-        if isinstance(plan, Sequence):
-            total = sum(map(len, plan))
-
-        def read(chosen: list[int]) -> tuple[list[int], Batch]:
-            return chosen, self.collate([inputs[index] for index in chosen])
-
-        asked = asked_ahead(plan, inputs, lambda: self.processor.images.workers, list)
-        source = read_ahead(asked, read)
-        for chosen, batch in by_rows(reporter, source, label, total, lambda item: len(item[0])):
-            yield chosen, batch.to(self.device)
 
     def to(self, device: torch.device) -> Embedder:
         """Move the weights, the head's too, to `device`."""

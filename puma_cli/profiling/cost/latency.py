@@ -156,7 +156,7 @@ def time_pass(
     """Run a batch through the model cut after k decoder layers (1 to L) and see what it takes."""
     device = embedder.device
     # A head reads the states of the last layer; a cut has none.
-    embed = embedder.embed if k == embedder.depth else embedder.post_norm_states
+    embed = embedder.embed if k == embedder.depth else embedder.last_states
     with embedder.layers(range(k)):
         _synchronize(device)
         before = 0
