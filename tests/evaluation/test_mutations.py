@@ -1,4 +1,4 @@
-"""A draw of each class of broken data; `benchmarks/eval/broken_data.py` runs thousands."""
+"""A draw of each class of broken data; `benchmarks/eval/data_mutations.py` runs thousands."""
 
 from __future__ import annotations
 

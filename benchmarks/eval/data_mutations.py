@@ -1,6 +1,6 @@
 """Thousands of broken and hostile data sets, scored and checked, counted by class.
 
-python benchmarks/eval/broken_data.py --work-dir runs/data-mutations --write broken-data.md
+python benchmarks/eval/data_mutations.py --work-dir runs/data-mutations --write broken-data.md
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def main() -> int:
         f"- {'yes' if growth <= GROWTH else 'NO'}: memory grew by {growth / 1e6:.0f} MB (at most "
         f"{GROWTH / 1e6:.0f}).",
     ]
-    command = f"`python benchmarks/eval/broken_data.py --each {asked.each} --model {asked.model}`"
+    command = (
+        f"`python benchmarks/eval/data_mutations.py --each {asked.each} --model {asked.model}`"
+    )
     text = "\n".join([f"Command: {command}, on {platform.machine()}.", "", *lines]) + "\n"
     print(text)
     if asked.write:
