@@ -24,8 +24,8 @@ import puma_cli
 from puma_cli import PruneSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.evaluation.encode import Encoder
-from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import Scores
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.opening import load

@@ -9,7 +9,7 @@ from puma_cli.config.training_settings import DistillSettings
 from puma_cli.data.retrieval_data import RetrievalData
 from puma_cli.distillation.log import TrainingLog, read_log
 from puma_cli.evaluation.encode import Together
-from puma_cli.evaluation.evaluate import evaluate_embedder
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.models.embedder import Embedder
 from puma_cli.processes import ALONE, Processes
 

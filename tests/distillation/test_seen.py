@@ -18,7 +18,7 @@ from puma_cli.distillation.distill import distill
 from puma_cli.distillation.live_page import LivePage
 from puma_cli.distillation.log import Row, TrainingLog, read_log
 from puma_cli.distillation.validation import HitRates, Validation, teacher_score
-from puma_cli.evaluation.evaluate import evaluate_embedder
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.interruption import Stopped
 from puma_cli.models.opening import load
 from puma_cli.progress import SILENT, Reporter

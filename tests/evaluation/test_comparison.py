@@ -13,9 +13,9 @@ import pytest
 from puma_cli.errors import ConfigError, DataError
 from puma_cli.evaluation.bootstrap import Interval
 from puma_cli.evaluation.comparison import Cell, compare
-from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import Scores, TaskScores
 from puma_cli.evaluation.score_folder import write_scores
+from puma_cli.evaluation.scoring import evaluate_embedder
 from tests.evaluation.small import Circle, small_data
 
 

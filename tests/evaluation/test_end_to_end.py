@@ -17,9 +17,10 @@ from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import CheckpointError, DataError, OutputError
 from puma_cli.evaluation.comparison import compare
-from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
+from puma_cli.evaluation.evaluate import evaluate
 from puma_cli.evaluation.results import Scores
 from puma_cli.evaluation.score_folder import read_scores
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.models.opening import load
 
 Done = tuple[EvaluateSettings, Scores]

@@ -14,8 +14,8 @@ from torch import Tensor
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import ConfigError, DataError, DeviceError, NumericError
 from puma_cli.evaluation.encode import encode_groups
-from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import Scores
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.models.inputs import Input
 from tests.evaluation.small import Circle, Entry, Notes, small_data, write_data
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from puma_cli.data.mbeir import MbeirFolder, TaskName
 from puma_cli.data.records import TASK_MODALITIES
-from puma_cli.evaluation.evaluate import evaluate_embedder
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.models.opening import load
 
 mteb = pytest.importorskip("mteb")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from puma_cli.errors import ConfigError
-from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.published import _tables
 from puma_cli.evaluation.results import Scores
 from puma_cli.evaluation.row import without_hubness
 from puma_cli.evaluation.score_folder import results_table, write_run
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.evaluation.search import rank_relevant
 from tests.evaluation.small import Circle, Entry, write_data
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from puma_cli.errors import DataError
-from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import METRICS, Scores
 from puma_cli.evaluation.score_folder import read_scores, results_table, write_scores
+from puma_cli.evaluation.scoring import evaluate_embedder
 from tests.evaluation.small import Circle, small_data
 
 

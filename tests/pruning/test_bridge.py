@@ -20,7 +20,8 @@ from puma_cli.config.settings import EvaluateSettings, PruneSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.data.records import Candidate
 from puma_cli.errors import CheckpointError, ConfigError, DataError, OutputError, PumaError
-from puma_cli.evaluation.evaluate import evaluate, evaluate_embedder
+from puma_cli.evaluation.evaluate import evaluate
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.head import Head
 from puma_cli.models.head_file import BRIDGE

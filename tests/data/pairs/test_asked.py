@@ -14,8 +14,8 @@ from puma_cli.config.settings import EvaluateSettings
 from puma_cli.data.mbeir import TaskName
 from puma_cli.data.pairs.asked import AskedPairs
 from puma_cli.errors import ConfigError, DataError
-from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.opening import open_scored_data
+from puma_cli.evaluation.scoring import evaluate_embedder
 from tests.evaluation.small import Circle, Notes
 
 

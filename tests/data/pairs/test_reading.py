@@ -16,7 +16,7 @@ from puma_cli.config.pairs_settings import PairsSettings
 from puma_cli.data.mbeir import TaskName
 from puma_cli.data.pairs.reading import PairData, read_pairs
 from puma_cli.errors import DataError
-from puma_cli.evaluation.evaluate import evaluate_embedder
+from puma_cli.evaluation.scoring import evaluate_embedder
 from tests.data.pairs.writing import Row, draw, mmeb, texts, write_table
 from tests.evaluation.small import Circle, Notes
 

@@ -11,8 +11,8 @@ import torch
 
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.errors import NumericError
-from puma_cli.evaluation.evaluate import evaluate_embedder
 from puma_cli.evaluation.results import Scores
+from puma_cli.evaluation.scoring import evaluate_embedder
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.head import Head
 from puma_cli.models.opening import load
