@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from puma_cli.config.settings import ExportSettings
 from puma_cli.errors import VerificationError
@@ -58,6 +60,21 @@ def test_sentence_transformers_makes_the_same_vectors(
     found = check_export(source, model, "sentence-transformers", opened)
     assert len(found.cases) == 18 and found.worst <= 2e-5
     assert found.loader.startswith("sentence-transformers ")
+
+
+def test_the_code_on_the_card_runs(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sentence_transformers")
+    folder = without_torchvision(exported / "sentence-transformers", tmp_path / "opened")
+    monkeypatch.chdir(folder)
+    Image.new("RGB", (40, 60), "red").save("picture.png")
+    blocks = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["queries"].shape == (1, 24) and names["documents"].shape == (2, 24)
 
 
 def test_an_export_is_compared_in_a_process_of_its_own_and_says_so(
