@@ -19,9 +19,6 @@ BLOCK = re.compile(r"(?:<!-- not run: (\w+) -->\n)?```(python|)\n(.*?)```", re.D
 LEFT_OUT = {"network": 2, "torchvision": 1}
 NAMES = ("analyze", "distill", "mine", "eval", "export")
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in NAMES))
-    "README.md",
-    *(f"docs/{name}.md" for name in ("analyze", "distill", "mine", "eval", "export")),
-)
 # A training as the documents have it takes minutes: it is stopped after two steps.
 SHORT = ["--set", "train.steps=2", "--set", "train.validation_limit=1", "--overwrite"]
 SMALL = ["--train-scenes", "60", "--test-targets", "4", "--val-targets", "4", "--overwrite"]
