@@ -25,7 +25,7 @@ def doctor(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Check versions, devices and optional parts, and let a small model embed something.
+    """Check versions, devices and parts, and run a small model.
 
     Ends with exit code 1 if anything is wrong.
 

@@ -122,7 +122,7 @@ def evaluate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score MODEL on a data set by the M-BEIR protocol, on MMEB by its own, or on pairs.
+    """Score MODEL by M-BEIR's or MMEB's rules, or on your own pairs.
 
     Example: puma eval puma-mini --data scenes
     """

@@ -75,7 +75,7 @@ def export(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write MODEL so that other loaders open it, and compare their vectors with puma's.
+    """Write MODEL for other loaders, and compare their vectors.
 
     Example: puma export student --output-dir exported
     """

@@ -42,6 +42,7 @@ from puma_cli.models.embedder_settings import (
 from puma_cli.models.head import Head, read_head, write_head
 from puma_cli.models.head_file import BRIDGE
 from puma_cli.models.opening import load
+from puma_cli.models.vision_attention import project_as_stock
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.pruning.planning.plan import PrunePlan
 from puma_cli.pruning.writing.output_files import bytes_to_write, output_files
@@ -269,6 +270,10 @@ def reference(folder: Path, dtype: str, head: Head | None) -> Embedder:
     """Return the model in float32 with its weights rounded as an export in `dtype` has them."""
     embedder = load(folder, "cpu", "float32")
     embedder.head = head
+    if hasattr(embedder.model, "visual"):
+        # What is proven is the export, to the last digits: puma's own way to project patches is
+        # faster, and rounds in another order.
+        project_as_stock(embedder.model.visual)
     if dtype in DTYPES and dtype != "float32":
         with torch.no_grad():
             for weight in embedder.model.parameters():

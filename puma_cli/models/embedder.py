@@ -161,9 +161,10 @@ class Embedder(Batching):
         """Compute the feed-forward part of the last layer at the embed token alone.
 
         What it would say of other tokens nobody reads. With gradients, where a layer may be run
-        again without the context, all is computed.
+        again without the context, all is computed, and in training, where a pass must draw the
+        random numbers that one with gradients draws.
         """
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or self.model.training:
             yield
             return
         shape: list[torch.Size] = []

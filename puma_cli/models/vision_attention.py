@@ -36,6 +36,13 @@ def pack_images(tower: nn.Module) -> None:
             attention.config = _Packed(attention.config)
 
 
+def project_as_stock(tower: nn.Module) -> None:
+    """Let the tower project patches as stock code does, whose last digits are others."""
+    project: Any = getattr(getattr(tower, "patch_embed", None), "proj", None)
+    if project is not None:
+        project.__dict__.pop("forward", None)
+
+
 def _as_product(project: nn.Conv3d, patches: Tensor) -> Tensor:
     """Convolve patches (P, C, T, H, W) that each fill the kernel: a product, many times as fast."""
     rows = linear(patches.flatten(1), project.weight.flatten(1), project.bias)

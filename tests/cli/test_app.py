@@ -59,7 +59,7 @@ def test_help_names_the_settings_own_defaults(command: str, capsys: Printed) -> 
             continue
         described = options.partition(f"{option} ")[2].lstrip("/ ").removeprefix("--no-")
         described = described.partition(" --")[0]
-        shown = {True: field.name.replace("_", "-"), ("local", "union"): "both"}.get(
+        shown = {True: field.name.replace("_", "-"), ("local", "union"): "both", -1: "auto"}.get(
             default, str(default)
         )
         assert f"[default: {shown}]" in described, option

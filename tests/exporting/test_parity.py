@@ -32,7 +32,7 @@ def batches(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, ProbeBatch
 
 @pytest.fixture(scope="module")
 def model(headed_model: Path) -> Embedder:
-    return load(headed_model, "cpu", "float32")
+    return reference(headed_model, "float32", load(headed_model, "cpu").head)
 
 
 def _worst(folder: Path, model: Embedder, batches: Mapping[str, ProbeBatch]) -> float:

@@ -47,8 +47,10 @@ def test_embeddings_are_the_stock_vectors_through_the_map(
         expected = states @ head["weight"] + head["bias"]
         torch.testing.assert_close(with_head.embed(batch), expected)
         # What a cut is verified by, and what plain transformers gives, knows of no head.
-        assert torch.equal(with_head.post_norm_states(batch), states)
-        assert torch.equal(with_head.read_out(residual_states(with_head, batch)[-1]), states)
+        torch.testing.assert_close(with_head.post_norm_states(batch), states)
+        torch.testing.assert_close(
+            with_head.read_out(residual_states(with_head, batch)[-1]), states
+        )
     assert (with_head.width, with_head.dimension) == (32, 24)
     torch.testing.assert_close(with_head.encode(INPUTS), normalize(expected, dim=-1))
 

@@ -20,13 +20,11 @@ class Pass:
         rows: how many they are.
         width: tokens of the longest, which the others are padded to.
         patches: patches of all their images.
-        padded: whether some are shorter, so that attention needs a mask.
     """
 
     rows: int
     width: int
     patches: int = 0
-    padded: bool = False
 
     @property
     def tokens(self) -> int:
@@ -40,9 +38,8 @@ def pass_of(sizes: Sequence[InputSize], pixels: int) -> Pass:
     Args:
         pixels: pixels of a patch.
     """
-    lengths = {size.tokens for size in sizes}
     patches = sum(size.pixels for size in sizes) // pixels
-    return Pass(len(sizes), max(lengths), patches, len(lengths) > 1)
+    return Pass(len(sizes), max(size.tokens for size in sizes), patches)
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def kept_bytes(network: Network, how: Trained, one: Pass) -> int:
     if how.checkpointed:
         layers = network.depth * tokens * width * FULL
     else:
-        layer = tokens * _per_token(network, how, one) + _copies(network, how)
+        layer = tokens * _per_token(network, how) + _copies(network, how)
         # What enters the first layer has no gradient unless images or words do.
         first = 0 if how.vision or how.embeddings else tokens * _unasked(network, how)
         layers = network.depth * layer - first
@@ -94,20 +91,17 @@ def computed_again(network: Network, how: Trained, one: Pass) -> int:
     """Return the bytes of the one layer that is computed again at a time, with checkpoints."""
     if not how.checkpointed:
         return 0
-    layer = one.tokens * _per_token(network, how, one) + _copies(network, how)
+    layer = one.tokens * _per_token(network, how) + _copies(network, how)
     return max(layer, one.patches * _block(network, how)) if how.vision else layer
 
 
-def _per_token(network: Network, how: Trained, one: Pass) -> int:
+def _per_token(network: Network, how: Trained) -> int:
     """Return the bytes of a token in a decoder layer."""
     width, (inner, _) = network.width, network.linear("gate_proj")
     asked, keys = network.linear("q_proj")[0], network.linear("k_proj")[0]
     number = HALF if how.mixed else FULL
-    # With a mask, keys and values are repeated for every head; one for all needs no copy.
-    several = keys > asked // network.heads
-    sides = asked if one.padded and several else keys
-    attention = number * (2 * asked + 2 * sides) + FULL * network.heads
-    attention += number * one.width if one.padded else 0
+    # Without a mask, keys and values are not repeated for every head.
+    attention = number * (2 * asked + 2 * keys) + FULL * network.heads
     # Both norms: what they read and its length; what they scale, if the scales train.
     norms = FULL * ((2 if how.rank else 4) * width + 2)
     if not how.rank:
@@ -146,7 +140,9 @@ def _vision(network: Network, how: Trained, one: Pass) -> int:
     merger = ((FULL if how.cuda else number) + 3 * number) * tower.width
     angles = 0 if how.checkpointed else 2 * FULL * (tower.width // tower.heads)
     per_patch = tower.blocks * block + merger + angles + number * tower.patch
-    weights = HALF * count(network.vision) if how.mixed else 0
+    # The projection of the patches has no gradient to lead on, and keeps no copy of its weights.
+    copied = [shape for shape in network.vision if len(shape) < 5]
+    weights = HALF * count(copied) if how.mixed else 0
     return one.patches * per_patch + weights
 
 

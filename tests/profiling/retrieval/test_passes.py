@@ -101,7 +101,11 @@ def test_a_later_stop_keeps_every_query(
 ) -> None:
     monkeypatch.setattr(passes, "ROUND_BATCHES", 1)
     rounds = draw_rounds(sample, BATCH, np.random.default_rng(0))
-    held = sum(-(-len(part) // BATCH) for both in rounds for part in both)
+    held = sum(
+        len(list(embedder.plan([inputs[place] for place in places], BATCH)))
+        for both in rounds
+        for inputs, places in zip((sample.queries, sample.candidates), both, strict=True)
+    )
     found = stopped_after(embedder, sample, held + 2, monkeypatch)
     assert [len(task.queries) for task in found.sample.tasks] == [
         len(task.queries) for task in sample.tasks
