@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.testing import assert_close
 
 from puma_cli.config.lora_settings import LoraSettings
 from puma_cli.config.training_settings import DistillSettings, LossSettings, TrainSettings
@@ -47,20 +48,21 @@ def test_only_the_row_moves_and_only_the_student_sees_it(tiny_checkpoint: Path, 
     # One table in memory in either case.
     assert pair.teacher is not None
     assert pair.teacher.decoder.embed_tokens is pair.embedder.decoder.embed_tokens
+    # A model that trains computes more than is read, so the last digits are others.
     with torch.no_grad():
         ours, theirs = pair.embed(batch, None, with_teacher=True)
         assert theirs is not None
-        assert torch.equal(ours, plain.embed(batch))
+        assert_close(ours, plain.embed(batch))
         row = dict(pair.model.named_parameters())["embed_token.row"]
         row.add_(1.0)
         moved, theirs = pair.embed(batch, None, with_teacher=True)
         assert theirs is not None and not torch.allclose(moved, ours)
-        assert torch.equal(theirs, alone.embed(batch))
+        assert_close(theirs, alone.embed(batch))
         # What the student is with the row in its table.
         plain.decoder.embed_tokens.weight[token] += 1.0
-        assert torch.equal(moved, plain.embed(batch))
+        assert_close(moved, plain.embed(batch))
         exported = pair.export()
-        assert torch.equal(exported.embed(batch), moved)
+        assert_close(exported.embed(batch), moved)
     before = alone.decoder.embed_tokens.weight
     other = (exported.decoder.embed_tokens.weight != before).any(dim=1).nonzero().flatten()
     assert other.tolist() == [token]
