@@ -12,6 +12,7 @@ import torch
 
 from puma_cli.diagnosis.findings import BAD, Finding
 from puma_cli.pruning.proof.free_memory import free_memory
+from puma_cli.report.numbers import size_on_disk
 
 # Below this, the checkpoint of a model of some billion parameters does not fit.
 _LITTLE_DISK = 5_000_000_000
@@ -39,7 +40,7 @@ def examine_machine(
     yield Finding("machine", "system", f"{platform.system()} {platform.machine()}")
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
     yield Finding("machine", "processor", f"{cores} cores, {threads} threads in use by torch")
-    yield Finding("machine", "memory free", gigabytes(free_memory()))
+    yield Finding("machine", "memory free", size_on_disk(free_memory()))
     yield from examine_gpus(driver)
     yield from _disks()
     for name in _VARIABLES:
@@ -56,7 +57,8 @@ def examine_gpus(driver: Path) -> Iterator[Finding]:
             yield Finding(
                 "machine",
                 f"cuda:{number}",
-                f"{seen.name}, {gigabytes(seen.total_memory)}, {kinds}, CUDA {torch.version.cuda}",
+                f"{seen.name}, {size_on_disk(seen.total_memory)}, {kinds}, "
+                f"CUDA {torch.version.cuda}",
             )
     elif torch.backends.mps.is_available():
         yield Finding("machine", "mps", "Apple GPU")
@@ -88,16 +90,11 @@ def examine_disk(name: str, folder: Path) -> Finding:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    value = f"{gigabytes(free)} ({folder})"
+    value = f"{size_on_disk(free)} ({folder})"
     if not os.access(place, os.W_OK):
         problem = f"{place} cannot be written to."
         return Finding("machine", name, value, BAD, problem, "Check its rights.")
     if free < _LITTLE_DISK:
-        problem = f"Only {gigabytes(free)} are free for {folder}."
+        problem = f"Only {size_on_disk(free)} are free for {folder}."
         return Finding("machine", name, value, BAD, problem, "Make room before fetching a model.")
     return Finding("machine", name, value)
-
-
-def gigabytes(size: float) -> str:
-    """Return a number of bytes in GB."""
-    return f"{size / 1e9:.1f} GB"

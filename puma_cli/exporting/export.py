@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import (
     EmbedderSettings,
     settings_for,
+    width_of,
     write_embedder_settings,
 )
 from puma_cli.models.head import Head, read_head, write_head
@@ -115,24 +116,27 @@ def export(settings: ExportSettings, reporter: Reporter = SILENT) -> ExportResul
     check_space(settings.output_dir, sum(needed))
     parity: dict[str, tuple[ExportParity, ...]] = {}
     with new_folder(settings.output_dir, settings.overwrite, [model.folder]) as draft:
-        for name, plan in plans.items():
-            folder = draft if len(formats) == 1 else draft / name
+        folders = _folders(draft, formats)
+        for name, folder in folders.items():
             folder.mkdir(exist_ok=True)
-            _write(model, plan, name, folder, shard_bytes, reporter)
+            _write(model, plans[name], name, folder, shard_bytes, reporter)
         if settings.verify:
-            parity = _verify(model, plans, draft, settings, reporter)
-        for name in formats:
-            folder = draft if len(formats) == 1 else draft / name
+            parity = _verify(model, folders, settings, reporter)
+        for name, folder in folders.items():
             _finish(model, plans[name], name, folder, parity.get(name, ()), settings)
         if len(formats) > 1:
             write_provenance(draft, describe("export", settings, (model.parent,)))
     root = Path(settings.output_dir)
-    folders = {name: root if len(formats) == 1 else root / name for name in formats}
     pushed = ""
     if settings.push_to_hub is not None:
         reporter.note(f"Uploading to {settings.push_to_hub}.")
         pushed = push(root, settings.push_to_hub, settings.private)
-    return ExportResult(root, folders, model.settings.dimension, parity, pushed)
+    return ExportResult(root, _folders(root, formats), model.settings.dimension, parity, pushed)
+
+
+def _folders(root: Path, formats: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each format: `root` itself if there is one."""
+    return {name: root if len(formats) == 1 else root / name for name in formats}
 
 
 def parse_prompts(given: tuple[str, ...]) -> dict[str, str]:
@@ -157,7 +161,7 @@ def _open(settings: ExportSettings, prompts: Mapping[str, str], folder: Path) ->
     """Read everything of a model but its weights."""
     embedder = settings_for(folder)
     config = read_object(folder / CONFIG)
-    width = int(config.get("text_config", config).get("hidden_size", 0))
+    width = width_of(config)
     head = None
     if embedder.head is not None:
         head = read_head(folder, embedder.head, width, embedder.dimension)
@@ -248,16 +252,14 @@ def _set_template(folder: Path, template: str) -> None:
 
 def _verify(
     model: _Exported,
-    plans: Mapping[str, PrunePlan],
-    draft: Path,
+    folders: Mapping[str, Path],
     settings: ExportSettings,
     reporter: Reporter,
 ) -> dict[str, tuple[ExportParity, ...]]:
     """Open every format with its loaders and compare."""
     embedder = reference(model.folder, settings.dtype, model.head)
     found = {}
-    for name in plans:
-        folder = draft if len(plans) == 1 else draft / name
+    for name, folder in folders.items():
         checks = []
         for loader in _LOADERS[name]:
             reporter.note(f"Opening {name} with {loader} in a process of its own.")

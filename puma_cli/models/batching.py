@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -21,7 +22,7 @@ from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter, by_rows
 
 
-class Batching:
+class Batching(ABC):
     """The part of an embedder that divides inputs into batches."""
 
     model: Any
@@ -29,14 +30,14 @@ class Batching:
     processor: Processor
 
     @property
+    @abstractmethod
     def decoder(self) -> Any:
         """The language model."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
         """Where the weights are."""
-        raise NotImplementedError
 
     def collate(self, inputs: Sequence[Input]) -> Batch:
         """Turn inputs into a batch on the CPU."""

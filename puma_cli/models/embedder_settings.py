@@ -156,7 +156,7 @@ def settings_for(folder: Path) -> EmbedderSettings:
     return EmbedderSettings(
         template=SUMMARY_TEMPLATE.replace("EMBED_TOKEN", token),
         embed_token=token,
-        dimension=_width(config),
+        dimension=width_of(config),
         min_pixels=pixels[0],
         max_pixels=pixels[1],
     )
@@ -175,13 +175,14 @@ def drop_head(folder: Path) -> str | None:
     settings = read_embedder_settings(folder)
     if settings.head is None:
         return None
-    width = _width(read_object(folder / layout.CONFIG))
+    width = width_of(read_object(folder / layout.CONFIG))
     write_embedder_settings(replace(settings, head=None, dimension=width), folder)
     (folder / settings.head).unlink(missing_ok=True)
     return settings.head
 
 
-def _width(config: dict[str, Any]) -> int:
+def width_of(config: dict[str, Any]) -> int:
+    """Return the length of the decoder's states that a raw config names, or 0."""
     return int(config.get("text_config", config).get("hidden_size", 0))
 
 
