@@ -30,9 +30,6 @@ from puma_cli.models.processing import Batch
 from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
 
-# The name of the embedding table among a network's weights.
-TABLE = "language_model.embed_tokens.weight"
-
 # Share of a training after which a fading head has gone; the rest is trained as it will be used.
 HEAD_GONE = 0.5
 
@@ -249,7 +246,8 @@ class Pair:
         from accelerate import init_empty_weights
 
         if self._row is not None:
-            state[TABLE] = self._row.merged(state[TABLE])
+            table = f"{self.embedder.family.prefix}embed_tokens.weight"
+            state[table] = self._row.merged(state[table])
         # Weights come from the state; buffers that are not in it are computed as ever.
         with init_empty_weights(include_buffers=False):
             model = type(self.embedder.model)(self.config)
@@ -270,7 +268,7 @@ def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> Non
     model.requires_grad_(lora.rank == 0)
     if embedder.head is not None:
         embedder.head.requires_grad_(not train.fade_head)
-    if train.freeze_vision:
-        model.visual.requires_grad_(False)
+    if train.freeze_vision and embedder.tower is not None:
+        embedder.tower.requires_grad_(False)
     if not train.train_embeddings:
         embedder.decoder.embed_tokens.requires_grad_(False)
