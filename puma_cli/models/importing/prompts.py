@@ -13,7 +13,6 @@ from puma_cli.errors import CheckpointError
 MODEL_CONFIG: Final = "config_sentence_transformers.json"
 # Where several models of instructions name the task, what is around it is part of the prompt.
 _INSTRUCT: Final = re.compile(r"(Instruct: ?)(.+?)(\n ?Query: ?)", re.DOTALL)
-_DOCUMENT: Final = ("document", "passage", "corpus")
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ def read_prompts(folder: Path) -> Prompts:
     usual = content.get("default_prompt_name")
     if usual is not None and usual not in prompts:
         raise CheckpointError(f"{path} has no prompt {usual!r}, its default.")
-    default = prompts.get(usual, "") if usual else ""
-    document = next((prompts[name] for name in _DOCUMENT if name in prompts), default)
-    query = prompts.get("query", default)
+    # Exactly what encode_query and encode_document take there: neither knows the default, nor a
+    # prompt for documents of another name.
+    query, document = (prompts.get(name) or "" for name in ("query", "document"))
     match = _INSTRUCT.fullmatch(query)
     if match and not document:
         return Prompts(match[2], None, (match[1], match[3]))

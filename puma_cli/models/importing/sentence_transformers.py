@@ -11,7 +11,6 @@ from puma_cli.checkpoint import layout
 from puma_cli.checkpoint.json_object import read_object
 from puma_cli.errors import CheckpointError
 from puma_cli.models.embedder_settings import (
-    EOS,
     FIRST,
     LAST,
     MEAN,
@@ -262,6 +261,3 @@ def _longest(folder: Path, config: Mapping[str, Any], transformer: Mapping[str, 
 
 def _optional(path: Path) -> dict[str, Any]:
     return read_object(path) if path.is_file() else {}
-
-
-assert EOS not in _POOLINGS.values()
