@@ -14,6 +14,7 @@ from typing import Any
 from puma_cli.checkpoint import layout
 from puma_cli.checkpoint.json_object import read_object
 from puma_cli.errors import CheckpointError
+from puma_cli.models.family_names import TEXT
 
 # Image first, then the text; the sequence ends exactly on the embed token, since no loader pools
 # in mid-sequence.
@@ -185,7 +186,8 @@ def stock_settings(folder: Path) -> EmbedderSettings:
         CheckpointError: it has none.
     """
     config = read_object(folder / layout.CONFIG)
-    pixels = pixel_limits(folder, PAPER_PIXELS) if "vision_config" in config else (0, 0)
+    sees = config.get("model_type") not in TEXT
+    pixels = pixel_limits(folder, PAPER_PIXELS) if sees else (0, 0)
     token = _stock_embed_token(folder)
     return EmbedderSettings(
         template=SUMMARY_TEMPLATE.replace("EMBED_TOKEN", token),

@@ -19,7 +19,7 @@ from puma_cli.models.embedder_settings import (
     decoder_width,
     pixel_limits,
 )
-from puma_cli.models.family_names import EMBEDS
+from puma_cli.models.family_names import EMBEDS, TEXT
 from puma_cli.models.importing.chat import added_tokens, last_token, literal, own_template
 from puma_cli.models.importing.prompts import Prompts, read_prompts
 
@@ -66,7 +66,7 @@ def module_settings(folder: Path) -> EmbedderSettings:
         dimension = _dense_outputs(folder, head)
     transformer = _optional(folder / TRANSFORMER_CONFIG)
     prompts = read_prompts(folder)
-    sees = "vision_config" in config
+    sees = config["model_type"] not in TEXT
     asked_in_turns = "message" in (transformer.get("modality_config") or {})
     if sees and not asked_in_turns:
         raise CheckpointError(
