@@ -76,7 +76,9 @@ def _vision_flops(visual: Any, patches: Sequence[int]) -> float:
     # The merger's first linear takes as many patches at once as its inputs hold widths of one.
     merged = _linears(visual.merger)[0].in_features // embedding.shape[0]
     total = 2 * embedding.numel() * sum(patches)
-    total += _linear_flops(visual.merger) * sum(patches) // merged
+    # Qwen3-VL has one for each depth of the tower that enters the decoder.
+    for merger in (visual.merger, *getattr(visual, "deepstack_merger_list", ())):
+        total += _linear_flops(merger) * sum(patches) // merged
     for index, block in enumerate(visual.blocks):
         window = _window(visual, index)
         total += _linear_flops(block) * sum(patches)
