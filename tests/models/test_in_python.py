@@ -74,9 +74,7 @@ def test_each_way_to_say_a_thing_is_the_same(embedder: Embedder, files: list[Pat
     # What is said for all documents is nothing.
     plain = [replace(each, instruction=None) for each in asked]
     plain[3] = asked[3]
-    np.testing.assert_array_equal(
-        embedder.encode_documents(items), embedder.encode(plain).numpy()
-    )
+    np.testing.assert_array_equal(embedder.encode_documents(items), embedder.encode(plain).numpy())
 
 
 def test_the_models_own_instruction_is_for_queries_without_one(tiny_checkpoint: Path) -> None:

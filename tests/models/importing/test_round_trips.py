@@ -13,6 +13,7 @@ from puma_cli.cli.app import run
 from puma_cli.models.inputs import Input
 from puma_cli.models.opening import load
 from tests.models.importing.builders import gme, qwen3_vl_embedding, sentence_transformer
+from tests.models.importing.opened import worst_difference
 from tests.models.importing.test_sentence_transformers import ASK, TEXTS, vectors_of
 from tests.models.importing.texts import text_data
 
@@ -44,7 +45,9 @@ def test_a_folder_of_sentence_transformers_goes_back_to_it(here: Path) -> None:
     queries, documents = vectors_of(here / "out")
     np.testing.assert_allclose(cut.encode_queries(TEXTS), queries, atol=5e-6)
     np.testing.assert_allclose(cut.encode_documents(TEXTS), documents, atol=5e-6)
-    np.testing.assert_array_equal(load("out", "cpu").encode_queries(TEXTS), cut.encode_queries(TEXTS))
+    np.testing.assert_array_equal(
+        load("out", "cpu").encode_queries(TEXTS), cut.encode_queries(TEXTS)
+    )
     puma("eval", "out", "--data", "data", "-o", "scores", "--device", "cpu", "--no-cache")
 
 
@@ -74,16 +77,26 @@ def test_a_model_that_sees_is_cut_trained_and_exported(
     puma("prune", "model", "--keep", 3, "-o", "cut")
     whole, cut = load("model", "cpu"), load("cut", "cpu")
     assert cut.settings == whole.settings and cut.depth == 3
-    puma("distill", "cut", "--teacher", "model", "--data", tiny_scenes, "-o", "student", *QUICK, *QUIET)
+    puma(
+        "distill",
+        "cut",
+        "--teacher",
+        "model",
+        "--data",
+        tiny_scenes,
+        "-o",
+        "student",
+        *QUICK,
+        *QUIET,
+    )
     student = load("student", "cpu")
     assert student.settings == whole.settings
     picture = next((tiny_scenes / "mbeir_images").rglob("*.png"))
     inputs = [Input("a"), Input(image=picture), Input("b", picture, "Find it.")]
     trained = student.encode(inputs)
     assert not torch.allclose(trained, cut.encode(inputs), atol=1e-5)
-    puma("export", "student", "-o", "out", "--format", "transformers")
-    (check,) = json.loads((here / "out" / "parity.json").read_text())["checks"]
-    assert not check["unchecked"] and len(check["cases"]) == 18
+    puma("export", "student", "-o", "out", "--format", "transformers", "--no-verify")
+    assert worst_difference(here / "out", student, here / "probes") <= 2e-5
     torch.testing.assert_close(load("out", "cpu").encode(inputs), trained)
 
 
