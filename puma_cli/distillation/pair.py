@@ -24,6 +24,7 @@ from puma_cli.distillation.embed_token import EmbedTokenRow
 from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.sharding import shard
 from puma_cli.distillation.shared_weights import same_weights, share_frozen
+from puma_cli.errors import ConfigError
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
@@ -99,6 +100,12 @@ class Pair:
                 self._adapters = add_adapters(self.embedder, lora)
         self._row: EmbedTokenRow | None = None
         if train.train_embed_token:
+            if not student.settings.embed_token:
+                raise ConfigError(
+                    "train.train_embed_token=true asks for the token that embeddings are read at.",
+                    cause="The student's prompts end on no token of their own.",
+                    hint="Leave it away.",
+                )
             token = student.tokenizer.convert_tokens_to_ids(student.settings.embed_token)
             self._row = EmbedTokenRow(self.embedder.decoder.embed_tokens, token)
         if teacher is not None and teacher.head is not None:

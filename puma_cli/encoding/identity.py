@@ -43,7 +43,7 @@ def model_content(folder: Path, hashes: FileHashes, **computed: object) -> str:
     if has_embedder_settings(folder):
         head = read_embedder_settings(folder).head
         files += [] if head is None else [folder / head]
-    patterns = _SMALL
+    patterns: tuple[str, ...] = _SMALL
     if (folder / LAYOUT.modules).is_file():
         # Without `embedder.json` its modules say how it embeds.
         files += sorted(folder.glob("*/*.safetensors"))

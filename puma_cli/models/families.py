@@ -145,9 +145,10 @@ class Qwen3VlFamily(Qwen2VlFamily):
         )
 
         whole = [part.split(width, dim=-1) for part in rows]
-        first, *deeper = (tuple(level) for level in zip(*whole, strict=True))
-        found: Any = first
-        return BaseModelOutputWithDeepstackFeatures(pooler_output=found, deepstack_features=deeper)
+        levels: list[Any] = [tuple(level) for level in zip(*whole, strict=True)]
+        return BaseModelOutputWithDeepstackFeatures(
+            pooler_output=levels[0], deepstack_features=levels[1:]
+        )
 
 
 _TEXT: Final = TextFamily()

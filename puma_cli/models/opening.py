@@ -29,6 +29,7 @@ def load(
     dtype: str = "auto",
     quantize: str = UNQUANTIZED,
     attention: str = "sdpa",
+    *,
     trust_remote_code: bool = False,
 ) -> Embedder:
     """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.

@@ -30,10 +30,11 @@ def check_prompt(tokenizer: Any, settings: EmbedderSettings, folder: Path) -> No
         rows = [_tokens(tokenizer, settings, content) for content in contents]
     except Exception as error:  # whatever Jinja and the tokenizer make of it
         raise _unfit(folder, f"{type(error).__name__}: {error}") from error
+    image = ids.get(IMAGE_TOKEN) or -1
     for images, row in enumerate(rows):
         if settings.embed_token and not _read(row, settings, ids[settings.embed_token]):
             raise _unfit(folder, f"The template does not end on {settings.embed_token}.")
-        if settings.sees and row.count(ids[IMAGE_TOKEN]) != images:
+        if settings.sees and row.count(image) != images:
             raise _unfit(folder, f"The template does not write {IMAGE_TOKEN} once for an image.")
 
 

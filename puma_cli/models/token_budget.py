@@ -43,7 +43,8 @@ def fitting_tokens(config: Any, free: int) -> int:
 def bytes_per_token(config: Any) -> int:
     """Return what a token takes in a pass without gradients, in bytes of half precision.
 
-    It is one of an image, if there can be one: the tower sees an image as `merge**2` patches a token, several at once of each activation.
+    It is one of an image, if there can be one: the tower sees that as `merge**2` patches, several
+    at once of each activation.
     """
     text, vision = config.get_text_config(), getattr(config, "vision_config", None)
     decoder = 8 * text.hidden_size + 3 * text.intermediate_size

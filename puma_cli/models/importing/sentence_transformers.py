@@ -224,7 +224,7 @@ def _wrapped(head: str, tail: str) -> str:
 
 
 def _jinja(value: object) -> str:
-    return json.dumps(value).replace("null", "none") if value is None else json.dumps(value)
+    return "none" if value is None else json.dumps(value)
 
 
 def _rendered_end(folder: Path, template: str) -> str:
@@ -236,13 +236,13 @@ def _rendered_end(folder: Path, template: str) -> str:
         message = {"role": "user", "content": [{"type": "text", "text": text}]}
         try:
             # In a sandbox, as ever.
-            rendered, _ = render_jinja_template([[message]], chat_template=template)
+            found: Any = render_jinja_template([[message]], chat_template=template)
         except Exception as error:  # whatever Jinja makes of it
             raise CheckpointError(
                 f"The chat template of {folder} cannot be used.",
                 cause=f"{type(error).__name__}: {error}",
             ) from error
-        ends.add(last_token(folder, rendered[0]))
+        ends.add(last_token(folder, found[0][0]))
     return ends.pop() if len(ends) == 1 else ""
 
 

@@ -71,11 +71,15 @@ def vision_model(kind: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     """Return a tiny `qwen2_vl` or `qwen3_vl`."""
     names = ("image_pad", "video_pad", "vision_start", "vision_end")
     keys = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    ids = {
+    ids: dict[str, Any] = {
         key: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
         for key, name in zip(keys, names, strict=True)
     }
-    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 2, 2]}
+    rope: dict[str, Any] = {
+        "rope_type": "default",
+        "rope_theta": 10_000.0,
+        "mrope_section": [4, 2, 2],
+    }
     text = {**TEXT, "rope_parameters": rope}
     if kind == "qwen2_vl":
         tower = {
@@ -84,16 +88,15 @@ def vision_model(kind: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         }  # fmt: skip
         config = Qwen2VLConfig(text_config=text, vision_config=tower, **ids)
         return _spread(Qwen2VLModel(config))
-    tower = {
+    deep: dict[str, Any] = {
         "depth": 3, "hidden_size": 32, "out_hidden_size": WIDTH, "intermediate_size": 48,
         "num_heads": 2, "patch_size": 16, "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0, 1],
     }  # fmt: skip
     rope["mrope_interleaved"] = True
-    config = Qwen3VLConfig(
-        text_config={**text, "head_dim": 16}, vision_config=tower, tie_word_embeddings=True, **ids
-    )
-    return _spread(Qwen3VLModel(config))
+    text |= {"head_dim": 16}
+    whole = Qwen3VLConfig(text_config=text, vision_config=deep, tie_word_embeddings=True, **ids)
+    return _spread(Qwen3VLModel(whole))
 
 
 def _spread(model: Any) -> Any:

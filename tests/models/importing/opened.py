@@ -18,5 +18,5 @@ def worst_difference(folder: Path, model: Embedder, scratch: Path) -> float:
         "folder": str(folder),
         "batches": {name: plain_batch(batch) for name, batch in batches.items()},
     }
-    answers = with_transformers.answer(request)  # type: ignore[no-untyped-call]
+    answers = with_transformers.answer(request)
     return max(case.difference for case in compare_answers(model, batches, answers))
