@@ -13,7 +13,7 @@ import torch
 
 from puma_cli.errors import DataError
 from puma_cli.models.batch_plan import InputSize
-from puma_cli.models.embedder_settings import SYSTEM, EmbedderSettings
+from puma_cli.models.embedder_settings import LAST, MEAN, SYSTEM, EmbedderSettings
 from puma_cli.models.image_reader import ImageReader
 from puma_cli.models.inputs import Input
 from puma_cli.models.pooling import read_places
@@ -164,6 +164,7 @@ class Processor:
         mask = (torch.arange(width) < lengths[:, None]).long()
         types = ((ids == self._image_token_id) & (mask == 1)).int()
         positions = torch.zeros(3, len(rows), width, dtype=torch.long)
+        pooling, embed_id = self.settings.pooling, self._embed_token_id
         remaining = iter(grids)
         for index, (row, entry) in enumerate(zip(rows, inputs, strict=True)):
             grid = next(remaining) if entry.image is not None else None
@@ -174,7 +175,7 @@ class Processor:
             position_ids=positions,
             token_types=types,
             last=lengths - 1,
-            read=read_places(ids, mask, self.settings.pooling, self._embed_token_id),
+            read=None if pooling in (LAST, MEAN) else read_places(ids, mask, pooling, embed_id),
             pixel_values=torch.from_numpy(np.concatenate([p for p, _ in pixels]))
             if pixels
             else None,
