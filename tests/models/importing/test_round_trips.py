@@ -101,10 +101,15 @@ def test_a_model_that_sees_is_cut_trained_and_exported(
 
 
 @pytest.mark.parametrize("build", [qwen3_vl_embedding, sentence_transformer])
-def test_every_depth_of_an_imported_model_is_read(
+def test_a_training_is_forecast_and_every_depth_is_read(
     here: Path, tiny_scenes: Path, build: object
 ) -> None:
     build(here / "model")  # type: ignore[operator]
     data = tiny_scenes if build is qwen3_vl_embedding else text_data(here / "data")
+    keep = ("--keep", 3, "-o", "cut")
+    puma("prune", "model", *keep)
+    told = ("--teacher", "model", "--data", data, "-o", "student", *QUICK)
+    puma("distill", "cut", *told, "--dry-run")
+    assert not (here / "student").exists()
     puma("analyze", "model", "--data", data, "-o", "profile", "--limit", 8, "--device", "cpu")
     assert (here / "profile" / "profile.json").is_file()
