@@ -10,10 +10,11 @@ from pathlib import Path
 
 from puma_cli.checkpoint import kinds
 from puma_cli.checkpoint.fingerprint import is_unchanged
+from puma_cli.checkpoint.json_object import read_object
 from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.checkpoint.model_facts import model_facts
 from puma_cli.checkpoint.provenance import Parent, Provenance, read_provenance
-from puma_cli.checkpoint.source import PUMA_MINI, resolve
+from puma_cli.checkpoint.source import ADAPTER_CONFIG, PUMA_MINI, is_adapter, resolve
 from puma_cli.errors import CheckpointError, DataError, PumaError
 
 UNCHANGED = "unchanged"
@@ -90,6 +91,11 @@ def _facts(folder: Path, kind: str, provenance: Provenance | None) -> Iterator[t
         yield from _data_facts(folder)
     elif kind == kinds.UNFINISHED:
         yield from _training_facts(folder)
+    elif is_adapter(folder):
+        yield (
+            "adapters over",
+            str(read_object(folder / ADAPTER_CONFIG).get("base_model_name_or_path")),
+        )
     elif kind == kinds.UNKNOWN:
         names = sorted(item.name for item in folder.iterdir())
         yield "holds", ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "nothing"
@@ -142,8 +148,8 @@ def _state(parent: Parent) -> str:
     """Tell whether a parent is still what it was; never download to find out."""
     try:
         folder = Path(parent.name).expanduser()
-        if parent.name == PUMA_MINI:
-            folder = resolve(PUMA_MINI)
+        if parent.name == PUMA_MINI or is_adapter(folder):
+            folder = resolve(parent.name)
         if not folder.exists():
             return ABSENT
         return UNCHANGED if is_unchanged(folder, parent.fingerprint) else CHANGED

@@ -9,7 +9,7 @@ from typing import Any
 
 from puma_cli.checkpoint.decoder_keys import find_decoder, parameters_by_part
 from puma_cli.checkpoint.json_object import read_object
-from puma_cli.checkpoint.layout import CONFIG, EMBEDDER
+from puma_cli.checkpoint.layout import CONFIG
 from puma_cli.checkpoint.safetensors_header import checkpoint_headers
 from puma_cli.errors import PumaError
 from puma_cli.report.numbers import count, size_on_disk
@@ -47,12 +47,12 @@ def model_facts(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:
-    from puma_cli.models.embedder_settings import has_embedder_settings, settings_for
     from puma_cli.models.head_file import head_shape
+    from puma_cli.models.importing.found import find_settings
 
-    own = has_embedder_settings(folder)
     try:
-        settings = settings_for(folder)
+        found = find_settings(folder)
+        settings = found.settings
         head = None if settings.head is None else head_shape(folder, settings.head)
     except PumaError as error:
         yield "embeds", f"no: {error.problem} {error.cause}".strip()
@@ -61,6 +61,17 @@ def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:
     if head is not None:
         what = f"{settings.head}, {head[0]} to {head[1]}"
         yield "head", f"{what}: puma applies it, plain AutoModel gives the vectors before it"
-    where = f"says {EMBEDDER}" if own else f"a trained token of its own: it has no {EMBEDDER}"
-    yield "ends on", f"{settings.embed_token} ({where})"
-    yield "pixels per image", f"{settings.min_pixels} to {settings.max_pixels}"
+    yield "embeds by", found.source
+    ends = settings.embed_token or "whatever ends a text"
+    where = {"last": "read there", "eos": "read at the last of these"}.get(settings.pooling)
+    yield "ends on", f"{ends} ({where or f'pooled by {settings.pooling}'})"
+    if settings.instruction == "system":
+        yield "instruction", "in a system turn, or as the template has it"
+    if settings.default_instruction is not None:
+        yield "instruction of all without one", repr(settings.default_instruction)
+    if settings.query_instruction is not None:
+        yield "instruction of queries", repr(settings.query_instruction)
+    if settings.sees:
+        yield "pixels per image", f"{settings.min_pixels} to {settings.max_pixels}"
+    else:
+        yield "images", "none: it embeds texts alone"

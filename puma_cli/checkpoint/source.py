@@ -33,6 +33,7 @@ from puma_cli.errors import CheckpointError
 from puma_cli.progress import SILENT, Reporter
 
 PUMA_MINI = "puma-mini"
+ADAPTER_CONFIG = "adapter_config.json"
 _PACKAGED = Path(__file__).resolve().parent.parent / "models" / "puma_mini"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+(@[\w.\-/]+)?")
 
@@ -107,6 +108,9 @@ def open_source(model: str | Path, reporter: Reporter = SILENT) -> Source:
     reporter.note(f"Reading `{model}` on the hub, unless it is cached.")
     folder = hub.snapshot(str(model), CARRIED, reporter)
     repository = f"{str(model).partition('@')[0]}@{folder.name}"
+    if is_adapter(folder):
+        folder = resolve(model, reporter)
+        return Source(str(model), folder, checkpoint_headers(folder))
     _check_config(folder, str(model))
     modules = [f"{glob.escape(name)}/*.safetensors" for name in _module_folders(folder)]
     if modules:
@@ -134,15 +138,30 @@ def resolve(model: str | Path, reporter: Reporter = SILENT, *, fetch: bool = Tru
         return _checked(_PACKAGED, PUMA_MINI)
     path = Path(model).expanduser()
     if _exists(path):
-        return _checked(path, str(model))
+        return _checked(_merged(path, reporter) if is_adapter(path) else path, str(model))
     if _is_on_hub(model):
         if fetch:
             reporter.note(f"Fetching `{model}` from the hub, unless it is cached.")
         folder = hub.snapshot(str(model), DOWNLOADED, reporter, fetch=fetch)
+        if is_adapter(folder):
+            folder = _merged(folder, reporter)
         return _checked(folder, str(model))
     raise CheckpointError(
         f"There is no model `{model}`.", cause=_likely(path), hint=f"A model is {KINDS}."
     )
+
+
+def is_adapter(folder: Path) -> bool:
+    """Tell whether a folder holds adapters over another model, and none of its weights."""
+    weights = (folder / name for name in (WEIGHTS, INDEX))
+    return (folder / ADAPTER_CONFIG).is_file() and not any(file.is_file() for file in weights)
+
+
+def _merged(adapter: Path, reporter: Reporter) -> Path:
+    from puma_cli.models.importing.vlm2vec import merged_folder
+
+    reporter.note(f"`{adapter.name}` holds adapters: they are merged into their base, once.")
+    return merged_folder(adapter, lambda name: resolve(name, reporter))
 
 
 def _is_on_hub(model: str | Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from puma_cli.models.embedder import Embedder
 from puma_cli.models.quantization import quiet_bitsandbytes
 
 # The decoder's linears only: the vision tower and the embeddings stay as they are.
-_WITHIN = r".*language_model\.layers\.\d+\.(?:.*\.)?"
+_WITHIN = r"layers\.\d+\.(?:.*\.)?"
 # The name that PEFT gives to the only adapter of a model.
 _ONLY = "default"
 
@@ -61,7 +62,7 @@ def add_adapters(embedder: Embedder, lora: LoraSettings) -> Any:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=f"{_WITHIN}(?:{targets})",
+        target_modules=rf"(?:.*\.)?{re.escape(embedder.family.prefix)}{_WITHIN}(?:{targets})",
     )
     with warnings.catch_warnings():
         # It asks transformers by a name that transformers gives up: nothing a user can change.
@@ -165,7 +166,12 @@ def adapter_alone(
     )
     if row is not None:
         # PEFT keeps the trained rows themselves under this name.
-        name = "base_model.model.language_model.embed_tokens.token_adapter.trainable_tokens_delta"
+        table = next(
+            name
+            for name, _ in model.base_model.model.named_modules()
+            if name.endswith("embed_tokens")
+        )
+        name = f"base_model.model.{table}.token_adapter.trainable_tokens_delta"
         weights[name] = row.row.detach().cpu().unsqueeze(0).clone()
         config.trainable_token_indices = {"embed_tokens": [row.token]}
     return Adapter(config, weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -61,7 +61,7 @@ class FrozenVision:
                 return False
             if self._largest(batch) > LARGEST:
                 break
-            features = self._embedder.vision_features(batch.to(self._embedder.device)).pooler_output
+            features = self._rows(batch.to(self._embedder.device))
             room -= sum(rows.nbytes for rows in features)
             if room < 0:
                 break
@@ -78,8 +78,13 @@ class FrozenVision:
         rest: Iterator[Tensor] = iter(())
         if new.any():
             others = replace(batch, **select_images(batch, new))
-            rest = iter(self._embedder.vision_features(others).pooler_output)
-        return as_features(next(rest) if rows is None else rows for rows in known)
+            rest = iter(self._rows(others))
+        rows = [next(rest) if rows is None else rows for rows in known]
+        return self._embedder.family.of_rows(rows, self._embedder.width)
+
+    def _rows(self, batch: Batch) -> Sequence[Tensor]:
+        """Return all that the tower says of each image of a batch (T', C)."""
+        return self._embedder.family.rows(self._embedder.vision_features(batch))
 
     def _collated(self, images: list[Path]) -> tuple[list[Path], Batch]:
         return images, self._embedder.collate([Input(image=image) for image in images])
@@ -89,15 +94,6 @@ class FrozenVision:
         assert batch.image_grid is not None
         merged = self._embedder.image_processor.merge_size**2
         return 4 * self._embedder.width * int(batch.image_grid.prod(dim=1).max()) // merged
-
-
-def as_features(rows: Iterable[Tensor]) -> Any:
-    """Return each image's features (T', D) in the form that `Embedder.vision_features` has."""
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    # One entry an image, as the model's own method returns it, whatever its type says.
-    found: Any = tuple(rows)
-    return BaseModelOutputWithPooling(pooler_output=found)
 
 
 def planned_images(

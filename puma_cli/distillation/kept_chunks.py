@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from puma_cli.distillation.frozen_vision import as_features
 from puma_cli.distillation.random_state import RandomState
+from puma_cli.models.embedder import Embedder
 from puma_cli.models.splitting import Part
 
 # Features of images that wait for the second pass in the memory of the CPU: a frozen tower then
@@ -34,10 +34,11 @@ class Kept:
     Args:
         limit: most bytes of images' features; with 0, images are read and seen again.
         device: where the features come back to.
+        embedder: the model whose features they are.
     """
 
-    def __init__(self, limit: int, device: torch.device) -> None:
-        self._room, self._device = limit, device
+    def __init__(self, limit: int, device: torch.device, embedder: Embedder) -> None:
+        self._room, self._device, self._embedder = limit, device, embedder
         self._chunks: list[_Chunk] = []
 
     def add(self, part: Part, state: RandomState, vision: Any) -> None:
@@ -45,11 +46,11 @@ class Kept:
         held: Part | None = part
         if part.batch.pixel_values is not None:
             held = None
-            size = sum(rows.nbytes for rows in vision.pooler_output)
+            size = sum(rows.nbytes for rows in self._embedder.family.rows(vision))
             if size <= self._room:
                 self._room -= size
                 held = replace(part, batch=replace(part.batch, pixel_values=None))
-        seen = None if held is None or vision is None else _moved(vision, torch.device("cpu"))
+        seen = None if held is None or vision is None else self._moved(vision, torch.device("cpu"))
         self._chunks.append(_Chunk(part.rows, state, held, seen))
 
     def again(
@@ -63,9 +64,10 @@ class Kept:
         missing = read([chunk.rows.tolist() for chunk in self._chunks if chunk.part is None])
         for chunk in self._chunks:
             part = next(missing) if chunk.part is None else chunk.part
-            vision = None if chunk.vision is None else _moved(chunk.vision, self._device)
+            vision = None if chunk.vision is None else self._moved(chunk.vision, self._device)
             yield part, chunk.state, vision
 
-
-def _moved(vision: Any, device: torch.device) -> Any:
-    return as_features(rows.to(device) for rows in vision.pooler_output)
+    def _moved(self, vision: Any, device: torch.device) -> Any:
+        family = self._embedder.family
+        rows = [rows.to(device) for rows in family.rows(vision)]
+        return family.of_rows(rows, self._embedder.width)

@@ -24,14 +24,12 @@ from puma_cli.distillation.embed_token import EmbedTokenRow
 from puma_cli.distillation.frozen_vision import FrozenVision
 from puma_cli.distillation.sharding import shard
 from puma_cli.distillation.shared_weights import same_weights, share_frozen
+from puma_cli.errors import ConfigError
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.processing import Batch
 from puma_cli.processes import Processes
 from puma_cli.progress import Reporter
-
-# The name of the embedding table among a network's weights.
-TABLE = "language_model.embed_tokens.weight"
 
 # Share of a training after which a fading head has gone; the rest is trained as it will be used.
 HEAD_GONE = 0.5
@@ -102,6 +100,12 @@ class Pair:
                 self._adapters = add_adapters(self.embedder, lora)
         self._row: EmbedTokenRow | None = None
         if train.train_embed_token:
+            if not student.settings.embed_token:
+                raise ConfigError(
+                    "train.train_embed_token=true asks for the token that embeddings are read at.",
+                    cause="The student's prompts end on no token of their own.",
+                    hint="Leave it away.",
+                )
             token = student.tokenizer.convert_tokens_to_ids(student.settings.embed_token)
             self._row = EmbedTokenRow(self.embedder.decoder.embed_tokens, token)
         if teacher is not None and teacher.head is not None:
@@ -249,7 +253,8 @@ class Pair:
         from accelerate import init_empty_weights
 
         if self._row is not None:
-            state[TABLE] = self._row.merged(state[TABLE])
+            table = f"{self.embedder.family.prefix}embed_tokens.weight"
+            state[table] = self._row.merged(state[table])
         # Weights come from the state; buffers that are not in it are computed as ever.
         with init_empty_weights(include_buffers=False):
             model = type(self.embedder.model)(self.config)
@@ -270,7 +275,7 @@ def _freeze(embedder: Embedder, lora: LoraSettings, train: TrainSettings) -> Non
     model.requires_grad_(lora.rank == 0)
     if embedder.head is not None:
         embedder.head.requires_grad_(not train.fade_head)
-    if train.freeze_vision:
-        model.visual.requires_grad_(False)
+    if train.freeze_vision and embedder.tower is not None:
+        embedder.tower.requires_grad_(False)
     if not train.train_embeddings:
         embedder.decoder.embed_tokens.requires_grad_(False)

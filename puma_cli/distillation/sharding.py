@@ -22,4 +22,6 @@ def shard(embedder: Embedder, processes: Processes, device: torch.device) -> Non
     for unit in (decoder.embed_tokens, *decoder.layers):
         fully_shard(unit, mesh=mesh)
     # The root is what is called first in every pass; its own share is the norm's.
-    fully_shard(network, mesh=mesh, ignored_params=set(network.visual.parameters()))
+    tower = embedder.tower
+    whole = set() if tower is None else set(tower.parameters())
+    fully_shard(network, mesh=mesh, ignored_params=whole)

@@ -26,8 +26,8 @@ def same_weights(student: Embedder, teacher: Embedder, kept: Sequence[int]) -> b
 
 def share_frozen(student: Embedder, teacher: Embedder) -> bool:
     """Let the teacher use the student's frozen parts where they are equal; tell if vision is."""
-    same_vision = _equal(student.model.visual, teacher.model.visual)
-    if same_vision:
+    same_vision = student.tower is None or _equal(student.tower, teacher.tower)
+    if same_vision and student.tower is not None:
         teacher.model.visual = student.model.visual
     ours, theirs = student.decoder.embed_tokens, teacher.decoder.embed_tokens
     if not ours.weight.requires_grad and _equal(ours, theirs):

@@ -165,7 +165,8 @@ class Step:
         self, parts: Iterable[Part], prepared: Prepared, progress: float, weight: float
     ) -> Outcome:
         device = self._pair.embedder.device
-        kept = Kept(VISION_BYTES if self._pair.vision_is_frozen else 0, device)
+        limit = VISION_BYTES if self._pair.vision_is_frozen else 0
+        kept = Kept(limit, device, self._pair.embedder)
         with torch.no_grad():
             ours, theirs = self._embed(parts, kept)
         outcome, gradient = self._lose(ours, theirs, prepared, progress, weight)

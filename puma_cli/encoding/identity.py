@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from puma_cli.checkpoint.layout import PROVENANCE
+from puma_cli.checkpoint.layout import LAYOUT, PROVENANCE
 from puma_cli.checkpoint.shard_index import weight_files
 from puma_cli.encoding.file_hashes import FileHashes
 from puma_cli.errors import CheckpointError
@@ -43,7 +43,12 @@ def model_content(folder: Path, hashes: FileHashes, **computed: object) -> str:
     if has_embedder_settings(folder):
         head = read_embedder_settings(folder).head
         files += [] if head is None else [folder / head]
-    small = {file for pattern in _SMALL for file in folder.glob(pattern)}
+    patterns: tuple[str, ...] = _SMALL
+    if (folder / LAYOUT.modules).is_file():
+        # Without `embedder.json` its modules say how it embeds.
+        files += sorted(folder.glob("*/*.safetensors"))
+        patterns += ("*/config.json",)
+    small = {file for pattern in patterns for file in folder.glob(pattern)}
     files += sorted(file for file in small if file.name != PROVENANCE and file.is_file())
     found = hashes.of(files)
     unread = next((file for file in files if found[file] is None), None)

@@ -72,7 +72,7 @@ class MtebModel(AbsEncoder):
                 "max_tokens": self.model.settings.max_text_tokens,
                 "similarity_fn_name": ScoringFunction.COSINE,
                 "use_instructions": True,
-                "modalities": ["text", "image"],
+                "modalities": ["text", "image"] if self.model.settings.sees else ["text"],
             }
         )
 

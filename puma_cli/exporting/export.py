@@ -35,13 +35,15 @@ from puma_cli.exporting.weights import plan_weights
 from puma_cli.models.devices import DTYPES
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import (
+    EOS,
     EmbedderSettings,
+    decoder_width,
     settings_for,
-    width_of,
     write_embedder_settings,
 )
 from puma_cli.models.head import Head, read_head, write_head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.importing.chat import write_plain_tokenizer
 from puma_cli.models.opening import load
 from puma_cli.models.vision_attention import project_as_stock
 from puma_cli.progress import SILENT, Reporter
@@ -160,8 +162,11 @@ def parse_prompts(given: tuple[str, ...]) -> dict[str, str]:
 def _open(settings: ExportSettings, prompts: Mapping[str, str], folder: Path) -> _Exported:
     """Read everything of a model but its weights."""
     embedder = settings_for(folder)
+    _check_pooling(embedder)
+    if embedder.query_instruction is not None:
+        prompts = {"query": embedder.query_instruction, **prompts}
     config = read_object(folder / CONFIG)
-    width = width_of(config)
+    width = decoder_width(config)
     head = None
     if embedder.head is not None:
         head = read_head(folder, embedder.head, width, embedder.dimension)
@@ -187,6 +192,15 @@ def _open(settings: ExportSettings, prompts: Mapping[str, str], folder: Path) ->
         prompts,
         Parent("model", settings.model, identify(folder, settings.full_hash)),
     )
+
+
+def _check_pooling(embedder: EmbedderSettings) -> None:
+    if embedder.pooling == EOS and not embedder.template.endswith(embedder.embed_token):
+        raise ConfigError(
+            f"The model is read at the last {embedder.embed_token}, and its prompts go on.",
+            cause="No other loader reads in the middle of a prompt.",
+            hint="Write a template that ends there into its embedder.json.",
+        )
 
 
 def shortened(head: Head | None, width: int, dimensions: int) -> Head:
@@ -216,8 +230,10 @@ def _write(
     write_embedder_settings(model.settings, folder)
     if model.head is not None:
         write_head(model.head, folder / BRIDGE)
-    limit_pixels(folder, model.settings.image_size)
-    _set_template(folder, exported_template(model.settings.template))
+    if model.settings.sees:
+        limit_pixels(folder, model.settings.image_size)
+    write_plain_tokenizer(folder)
+    _set_template(folder, exported_template(model.settings))
     write_weights(plan, folder, reporter, shard_bytes=shard_bytes)
     if name != TRANSFORMERS:
         write_modules(

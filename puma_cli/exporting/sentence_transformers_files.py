@@ -9,13 +9,15 @@ import torch
 from safetensors.torch import save_file
 
 from puma_cli.checkpoint.output_folder import write_json
-from puma_cli.models.embedder_settings import EmbedderSettings
+from puma_cli.models.embedder_settings import EOS, FIRST, LAST, MEAN, EmbedderSettings
 from puma_cli.models.head import Head
 
 MODEL_CONFIG = "config_sentence_transformers.json"
 TRANSFORMER_CONFIG = "sentence_bert_config.json"
 # These names are known to releases from before and after the modules moved.
 _MODULES = "sentence_transformers.models"
+# Prompts end on the token that `eos` looks for.
+_POOLINGS = {LAST: "lasttoken", EOS: "lasttoken", FIRST: "cls", MEAN: "mean"}
 _FORWARD = {"method": "forward", "method_output_name": "last_hidden_state"}
 
 
@@ -40,7 +42,11 @@ def write_modules(
     _write_transformer(folder, images)
     write_json(
         _made(folder / "1_Pooling") / "config.json",
-        {"word_embedding_dimension": width, "pooling_mode": "lasttoken", "include_prompt": True},
+        {
+            "word_embedding_dimension": width,
+            "pooling_mode": _POOLINGS[settings.pooling],
+            "include_prompt": True,
+        },
     )
     if head is not None:
         name = f"{len(modules)}_Dense"

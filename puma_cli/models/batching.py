@@ -105,7 +105,7 @@ class Batching(ABC):
         """
         count = worker_count(asked, images, sharing)
         shape = self.image_processor
-        if not count or not shape.do_resize:
+        if not count or shape is None or not shape.do_resize:
             yield None
             return
         workers = ImageWorkers(

@@ -16,24 +16,28 @@ from puma_cli.errors import ConfigError
 from puma_cli.models.batching import Batching
 from puma_cli.models.devices import DTYPES
 from puma_cli.models.embedder_settings import (
+    MEAN,
     EmbedderSettings,
     write_embedder_settings,
 )
+from puma_cli.models.families import family_of
 from puma_cli.models.head import Head, write_head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.in_python import InPython
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
+from puma_cli.models.pooling import mean_rows, rows_at
 from puma_cli.models.processing import Batch, Processor
 from puma_cli.models.quiet import quiet_transformers
 from puma_cli.processes import ALONE, Processes
 from puma_cli.progress import SILENT, Reporter
 
 
-class Embedder(Batching):
-    """A Qwen2-VL decoder read at the embed token.
+class Embedder(InPython, Batching):
+    """A decoder read at one token, the last (method of the paper, section 3) unless pooled else.
 
-    The embedding is the post-norm hidden state `norm(h[L])` of the last token (method of the paper,
-    section 3), mapped by the head where there is one, L2-normalised where cosines are wanted.
+    The embedding is the post-norm hidden state `norm(h[L])` there, mapped by the head where there
+    is one, L2-normalised where cosines are wanted.
     """
 
     def __init__(
@@ -46,8 +50,11 @@ class Embedder(Batching):
         head: Head | None = None,
     ) -> None:
         self.model = model
+        self.family = family_of(model)
         self.tokenizer = tokenizer
         self.image_processor = image_processor
+        # Code of the checkpoint's own may attend both ways; stock classes never do.
+        self.causal = True
         self.settings = settings
         self.folder = folder
         self.head = head
@@ -58,13 +65,18 @@ class Embedder(Batching):
             self.tokenizer,
             self.image_processor,
             self.settings,
-            positions=self.model.get_rope_index,
+            positions=self.family.rope_index(self.model),
         )
 
     @property
     def decoder(self) -> Any:
         """The language model: `layers`, `norm`, `embed_tokens`."""
-        return self.model.language_model
+        return self.family.decoder(self.model)
+
+    @property
+    def tower(self) -> Any:
+        """The vision tower, or None of a model of text alone."""
+        return self.family.tower(self.model)
 
     @property
     def depth(self) -> int:
@@ -98,6 +110,8 @@ class Embedder(Batching):
         Raises:
             ConfigError: not one token of an image fits into it.
         """
+        if self.image_processor is None:
+            return
         side = self.image_processor.patch_size * self.image_processor.merge_size
         if most < side**2:
             raise ConfigError(
@@ -115,9 +129,7 @@ class Embedder(Batching):
 
         Computed once, it may be given to several `embed` calls on the same batch.
         """
-        if batch.pixel_values is None:
-            return None
-        return self.model.get_image_features(batch.pixel_values, batch.image_grid, return_dict=True)
+        return self.family.features(self.model, batch)
 
     def embed(self, batch: Batch, vision: Any = None, inner: Sequence[int] = ()) -> Tensor:
         """Return un-normalised embeddings (B, D): the post-norm states, through the head if any.
@@ -126,21 +138,24 @@ class Embedder(Batching):
             inner: depths k (1 to L) whose read-outs norm(h[k]) follow in the same rows, which then
                 have D + len(inner) * width numbers.
         """
-        with self._watched(inner, batch.last) as seen:
+        with self._watched(inner, batch) as seen:
             embeddings = self.apply_head(self.last_states(batch, vision))
         if not inner:
             return embeddings
-        return torch.cat([embeddings, *(self.read_out(seen[depth]) for depth in inner)], dim=-1)
+        return torch.cat([embeddings, *(seen[depth] for depth in inner)], dim=-1)
 
     @contextmanager
-    def _watched(self, depths: Sequence[int], last: Tensor) -> Iterator[dict[int, Tensor]]:
-        """Note the residual stream at the embed token (B, D) after each of the depths."""
+    def _watched(self, depths: Sequence[int], batch: Batch) -> Iterator[dict[int, Tensor]]:
+        """Note the read-outs (B, D) after each of the depths."""
         seen: dict[int, Tensor] = {}
 
         def note(depth: int) -> Any:
             def keep(_: nn.Module, args: object, output: Any) -> None:
                 hidden = output[0] if isinstance(output, tuple) else output
-                seen[depth] = _rows_at(hidden, last)
+                if self.settings.pooling == MEAN:
+                    seen[depth] = mean_rows(self.read_out(hidden), batch.attention_mask)
+                else:
+                    seen[depth] = self.read_out(rows_at(hidden, batch.places))
 
             return self.decoder.layers[depth - 1].register_forward_hook(keep)
 
@@ -152,8 +167,10 @@ class Embedder(Batching):
                 hook.remove()
 
     def last_states(self, batch: Batch, vision: Any = None) -> Tensor:
-        """Return the post-norm states at the embed token (B, D), computing as little as can be."""
-        with self._brief(batch.last):
+        """Return the pooled post-norm states (B, D), computing as little as can be."""
+        if self.settings.pooling == MEAN:
+            return self.post_norm_states(batch, vision)
+        with self._brief(batch.places):
             return self.post_norm_states(batch, vision)
 
     @contextmanager
@@ -171,7 +188,7 @@ class Embedder(Batching):
 
         def take(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
             shape.append(args[0].shape)
-            return (_rows_at(args[0], last),)
+            return (rows_at(args[0], last),)
 
         def put(_: nn.Module, args: object, output: Tensor) -> Tensor:
             whole = output.new_zeros(shape.pop())
@@ -198,41 +215,23 @@ class Embedder(Batching):
         return mapped
 
     def post_norm_states(self, batch: Batch, vision: Any = None) -> Tensor:
-        """Return the post-norm states at the embed token (B, D), as plain transformers gives."""
+        """Return the pooled post-norm states (B, D), as plain transformers gives them."""
         if vision is None:
             vision = self.vision_features(batch)
         # Positions are given, so the model needs no grid to find them.
-        with self._shown(vision, batch.token_types):
+        with self.family.shown(self.model, vision, batch) as further:
             out = self.model(
                 input_ids=batch.input_ids,
-                # What is padded lies behind the embed token, where causal attention never looks:
+                # What is padded lies behind every real token, where causal attention never looks:
                 # without a mask, every back-end takes its fastest way.
-                attention_mask=None,
-                position_ids=batch.position_ids,
+                attention_mask=None if self.causal else batch.attention_mask,
+                position_ids=self.family.positions(batch),
                 use_cache=False,
+                **further,
             )
-        return _rows_at(out.last_hidden_state, batch.last)
-
-    @contextmanager
-    def _shown(self, vision: Any, token_types: Tensor) -> Iterator[None]:
-        """Put what the vision tower says in the places of the image tokens (B, T).
-
-        Releases of transformers differ in how a model takes what its tower has computed, and those
-        that do not know a way ignore it without a word.
-        """
-        if vision is None:
-            yield
-            return
-
-        def put(_: nn.Module, args: object, output: Tensor) -> Tensor:
-            rows = torch.cat(tuple(vision.pooler_output)).to(output.device, output.dtype)
-            return output.masked_scatter((token_types == 1).unsqueeze(-1), rows)
-
-        hook = self.model.get_input_embeddings().register_forward_hook(put)
-        try:
-            yield
-        finally:
-            hook.remove()
+        if self.settings.pooling == MEAN:
+            return mean_rows(out.last_hidden_state, batch.attention_mask)
+        return rows_at(out.last_hidden_state, batch.places)
 
     def read_out(self, hidden: Tensor) -> Tensor:
         """Apply the final norm to residual states (..., D)."""
@@ -305,14 +304,13 @@ class Embedder(Batching):
         with quiet_transformers():
             self.model.save_pretrained(folder, state_dict=state)
             self.tokenizer.save_pretrained(folder)
-            self.image_processor.save_pretrained(folder)
+            if self.image_processor is not None:
+                self.image_processor.save_pretrained(folder)
         name = None
         if self.head is not None:
             name = self.settings.head or BRIDGE
+            # One that came as a module of sentence-transformers is written as puma's own.
+            name = name if name.endswith(".safetensors") else BRIDGE
             write_head(self.head, folder / name)
         settings = replace(self.settings, head=name, dimension=self.dimension)
         write_embedder_settings(settings, folder)
-
-
-def _rows_at(hidden: Tensor, last: Tensor) -> Tensor:
-    return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from puma_cli.errors import CheckpointError
-from puma_cli.models.head_file import BIAS, WEIGHT, head_path, head_shape
+from puma_cli.models.head_file import BIAS, DENSE_BIAS, DENSE_WEIGHT, WEIGHT, head_path, head_shape
 
 
 class Head(nn.Module):
@@ -73,6 +73,9 @@ def read_head(folder: Path, name: str, width: int, dimension: int) -> Head:
                 f"The head {path} holds a {key} that is not finite.",
                 hint="Cut the model again with `puma prune --bridge`.",
             )
+    if DENSE_WEIGHT in tensors:
+        weight = tensors[DENSE_WEIGHT].T
+        return Head(weight, tensors.get(DENSE_BIAS, torch.zeros(dimension)))
     return Head(tensors[WEIGHT], tensors[BIAS])
 
 

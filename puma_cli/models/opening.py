@@ -12,7 +12,10 @@ from puma_cli.models.attention import check_attention
 from puma_cli.models.devices import choose_device, choose_dtype
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.embedder_settings import settings_for
+from puma_cli.models.families import FAMILIES
+from puma_cli.models.family_names import EMBEDS
 from puma_cli.models.head import read_head
+from puma_cli.models.importing.remote_code import refused_code, remote_code
 from puma_cli.models.processors import open_processors
 from puma_cli.models.prompt import check_prompt
 from puma_cli.models.quantization import nf4_options, settle_quantized
@@ -26,17 +29,21 @@ def load(
     dtype: str = "auto",
     quantize: str = UNQUANTIZED,
     attention: str = "sdpa",
+    *,
+    trust_remote_code: bool = False,
 ) -> Embedder:
     """Open a checkpoint: a folder, `puma-mini` or a hub `id@revision`.
 
     Args:
         quantize: `nf4` opens the decoder's linear layers in 4 bits, to train adapters over them.
         attention: `sdpa`, `eager`, or `flash_attention_2` where that is installed.
+        trust_remote_code: run code that the checkpoint brings along; without it such a checkpoint
+            is refused.
 
     Raises:
         ConfigError: what opens 4-bit weights, or computes attention, is not there.
         CheckpointError: a file is missing or broken; a weight is missing, unexpected or misshapen;
-            the head does not fit.
+            the head does not fit; it needs code of its own.
     """
     from transformers import AutoModel
 
@@ -44,6 +51,9 @@ def load(
     place = choose_device(device)
     number = choose_dtype(dtype, place)
     check_attention(attention, place, number)
+    code = remote_code(folder)
+    if code and not trust_remote_code:
+        raise refused_code(folder, code)
     settings = settings_for(folder)
     options = nf4_options(place, number) if quantize == NF4 else {}
     try:
@@ -56,6 +66,7 @@ def load(
                 output_loading_info=True,
                 # Reported like the others, and refused below by name.
                 ignore_mismatched_sizes=True,
+                trust_remote_code=bool(code),
             )
         tokenizer, image_processor = open_processors(folder, settings)
     except Exception as error:  # transformers and safetensors raise many kinds here
@@ -66,14 +77,17 @@ def load(
         ) from error
     _check_keys(folder, report)
     settle_quantized(network, place)
-    if not hasattr(network, "language_model") or not hasattr(network, "visual"):
+    model_type = getattr(network.config, "model_type", None)
+    if model_type not in FAMILIES:
         raise CheckpointError(
-            f"{folder} holds a {type(network).__name__}, which is no Qwen2-VL.",
-            hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
+            f"{folder} holds a {type(network).__name__}, which puma does not embed with.",
+            hint=f"This version reads the architectures {', '.join(sorted(EMBEDS))}.",
         )
-    pack_images(network.visual)
-    check_prompt(tokenizer, settings, folder)
     embedder = Embedder(network.eval(), tokenizer, image_processor, settings, folder)
+    embedder.causal = not code
+    if embedder.tower is not None:
+        pack_images(embedder.tower)
+    check_prompt(tokenizer, settings, folder)
     if settings.head is not None:
         embedder.head = read_head(folder, settings.head, embedder.width, settings.dimension)
     return embedder.to(place)

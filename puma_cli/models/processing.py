@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from puma_cli.errors import DataError
 from puma_cli.models.batch_plan import InputSize
-from puma_cli.models.embedder_settings import EmbedderSettings
+from puma_cli.models.embedder_settings import LAST, MEAN, SYSTEM, EmbedderSettings
 from puma_cli.models.image_reader import ImageReader
 from puma_cli.models.inputs import Input
+from puma_cli.models.pooling import read_places
 from puma_cli.models.prompt import IMAGE_TOKEN
 from puma_cli.models.recently_used import RecentlyUsed
 
@@ -35,10 +37,11 @@ class Batch:
         attention_mask: 1 for real tokens (B, T).
         position_ids: M-RoPE positions (3, B, T); padding does not count.
         token_types: 1 at image tokens (B, T).
-        last: index of the embed token of each row (B,).
+        last: index of the last real token of each row (B,).
         pixel_values: flattened patches of all images (P, C), or None.
         image_grid: patches in time, height and width of each image (I, 3), or None.
         images: the file of each image that is shown as it is, None of a random view (I).
+        read: index of the token of each row whose state is the embedding (B,); by default `last`.
     """
 
     input_ids: torch.Tensor
@@ -49,6 +52,12 @@ class Batch:
     pixel_values: torch.Tensor | None = None
     image_grid: torch.Tensor | None = None
     images: tuple[Path | None, ...] = ()
+    read: torch.Tensor | None = None
+
+    @property
+    def places(self) -> torch.Tensor:
+        """Index of the token of each row that is read (B,)."""
+        return self.last if self.read is None else self.read
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
@@ -64,9 +73,9 @@ class Processor:
 
     Args:
         tokenizer: a fast tokenizer whose vocabulary holds the image token.
-        image_processor: a Qwen2-VL image processor.
+        image_processor: an image processor of Qwen2-VL, or None for a model of text alone.
         settings: prompt and limits.
-        positions: the model's own `get_rope_index`.
+        positions: the model's own `get_rope_index`, or None for a model of text alone.
     """
 
     def __init__(
@@ -74,15 +83,18 @@ class Processor:
         tokenizer: Any,
         image_processor: Any,
         settings: EmbedderSettings,
-        positions: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+        positions: Callable[..., tuple[torch.Tensor, torch.Tensor]] | None,
     ) -> None:
         self.tokenizer = tokenizer
         self.image_processor = image_processor
         self.settings = settings
         self._positions = positions
-        self._image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+        vocabulary = tokenizer.get_vocab()
+        # A model of text alone may have no such token: no id is -1.
+        self._image_token_id = int(vocabulary.get(IMAGE_TOKEN, -1))
+        self._embed_token_id = vocabulary.get(settings.embed_token)
         self._pad_id = int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
-        self._longest = max((len(token) for token in tokenizer.get_vocab()), default=1)
+        self._longest = max((len(token) for token in vocabulary), default=1)
         self._specials = sorted(
             {str(token) for token in tokenizer.get_added_vocab()}, key=len, reverse=True
         )
@@ -93,7 +105,7 @@ class Processor:
 
     def render(self, inputs: Sequence[Input]) -> list[str]:
         """Return the prompt of each input, with one image token an image."""
-        messages = [[{"role": "user", "content": self._content(entry)}] for entry in inputs]
+        messages = [self._messages(entry) for entry in inputs]
         return list(
             self.tokenizer.apply_chat_template(
                 messages, chat_template=self.settings.template, tokenize=False
@@ -116,8 +128,11 @@ class Processor:
         Raises:
             DataError: an image is missing or cannot be read.
         """
-        patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
+        patch, merge = 1, 1
+        if self.image_processor is not None:
+            patch, merge = self.image_processor.patch_size, self.image_processor.merge_size
         with self._turn:
+            self._check_images(inputs)
             rows = self._prompt_ids(inputs)
             patches = [0 if e.image is None else self.images.patches_of(e.image) for e in inputs]
         return [
@@ -126,7 +141,17 @@ class Processor:
             for row, count in zip(rows, patches, strict=True)
         ]
 
+    def _check_images(self, inputs: Sequence[Input]) -> None:
+        for entry in inputs if self.image_processor is None else ():
+            if entry.image is not None:
+                raise DataError(
+                    f"The image {entry.image} cannot be embedded.",
+                    cause="The model embeds texts alone.",
+                    hint="Take a model that sees images, or data without them.",
+                )
+
     def _collate(self, inputs: Sequence[Input]) -> Batch:
+        self._check_images(inputs)
         pixels = self.images.pixels_of([(e.image, e.view) for e in inputs if e.image is not None])
         grids = [grid for _, grid in pixels]
         rows = self._token_ids(inputs, iter(grids))
@@ -139,6 +164,7 @@ class Processor:
         mask = (torch.arange(width) < lengths[:, None]).long()
         types = ((ids == self._image_token_id) & (mask == 1)).int()
         positions = torch.zeros(3, len(rows), width, dtype=torch.long)
+        pooling, embed_id = self.settings.pooling, self._embed_token_id
         remaining = iter(grids)
         for index, (row, entry) in enumerate(zip(rows, inputs, strict=True)):
             grid = next(remaining) if entry.image is not None else None
@@ -149,6 +175,7 @@ class Processor:
             position_ids=positions,
             token_types=types,
             last=lengths - 1,
+            read=None if pooling in (LAST, MEAN) else read_places(ids, mask, pooling, embed_id),
             pixel_values=torch.from_numpy(np.concatenate([p for p, _ in pixels]))
             if pixels
             else None,
@@ -160,10 +187,21 @@ class Processor:
             ),
         )
 
-    def _content(self, entry: Input) -> list[dict[str, str]]:
-        lines = [self._cut(self._plain(line)) for line in (entry.instruction, entry.text) if line]
+    def _messages(self, entry: Input) -> list[dict[str, Any]]:
+        """Return what the template is given: a user's turn, and the system's before it if any."""
+        settings = self.settings
+        instruction = entry.instruction or settings.default_instruction
+        above = settings.instruction == SYSTEM
+        texts = (entry.text,) if above else (instruction, entry.text)
+        lines = [self._cut(self._plain(line)) for line in texts if line]
         parts = [{"type": "image"}] if entry.image is not None else []
-        return [*parts, {"type": "text", "text": "\n".join(lines)}] if lines else parts
+        if lines:
+            parts.append({"type": "text", "text": "\n".join(lines)})
+        messages = [{"role": "user", "content": parts}]
+        if above and instruction:
+            said = self._cut(self._plain(instruction))
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": said}]})
+        return messages
 
     def _plain(self, text: str) -> str:
         # A user's text must not smuggle in an image or an early embed token. To take one out may
@@ -188,11 +226,10 @@ class Processor:
 
     def _token_ids(self, inputs: Sequence[Input], grids: Iterator[Any]) -> list[np.ndarray]:
         """Return the ids of each prompt, with as many image tokens as its image has."""
-        merge = self.image_processor.merge_size**2
         expanded = []
         for entry, row in zip(inputs, self._prompt_ids(inputs), strict=True):
             if entry.image is not None:
-                count = int(np.prod(next(grids))) // merge
+                count = int(np.prod(next(grids))) // self.image_processor.merge_size**2
                 row = np.repeat(row, np.where(row == self._image_token_id, count, 1))
             expanded.append(row)
         return expanded
@@ -206,6 +243,11 @@ class Processor:
             prompts = self.render(list(new.values()))
             rows = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
             for key, row in zip(new, rows, strict=True):
+                if not row:
+                    raise DataError(
+                        "An input has no token.",
+                        cause="Its text is empty, and the model's prompt adds nothing to it.",
+                    )
                 ids = found[key] = np.array(row, dtype=np.int32)
                 self._prompts.put(key, ids, len(row))
         return [row for row in (found[key] for key in keys) if row is not None]
@@ -217,6 +259,7 @@ class Processor:
         key = (len(types), first, grid)
         positions = self._layouts.get(key)
         if positions is None:
+            assert self._positions is not None
             # The stock function walks token by token in Python: worth remembering per layout.
             positions = self._positions(
                 input_ids=torch.zeros(1, len(types), dtype=torch.long),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from puma_cli.errors import CheckpointError
-from puma_cli.models.embedder_settings import EmbedderSettings
+from puma_cli.models.embedder_settings import EOS, SYSTEM, EmbedderSettings
 
 IMAGE_TOKEN = "<|image_pad|>"
 
@@ -20,20 +20,27 @@ def check_prompt(tokenizer: Any, settings: EmbedderSettings, folder: Path) -> No
     Raises:
         CheckpointError: the template or the tokenizer is broken, or they do not fit.
     """
-    embed, image = (_known_id(tokenizer, t) for t in (settings.embed_token, IMAGE_TOKEN))
-    if embed is None or image is None:
-        missing = settings.embed_token if embed is None else IMAGE_TOKEN
-        raise _unfit(folder, f"The tokenizer has no token {missing}.")
-    contents = ([{"type": "text", "text": "a"}], [{"type": "image"}])
+    needed = {settings.embed_token} - {""} | ({IMAGE_TOKEN} if settings.sees else set())
+    ids = {token: _known_id(tokenizer, token) for token in sorted(needed)}
+    for token, number in ids.items():
+        if number is None:
+            raise _unfit(folder, f"The tokenizer has no token {token}.")
+    contents = [[{"type": "text", "text": "a"}], [{"type": "image"}]][: 1 + settings.sees]
     try:
-        rows = [_tokens(tokenizer, settings.template, content) for content in contents]
+        rows = [_tokens(tokenizer, settings, content) for content in contents]
     except Exception as error:  # whatever Jinja and the tokenizer make of it
         raise _unfit(folder, f"{type(error).__name__}: {error}") from error
-    for row, images in zip(rows, (0, 1), strict=True):
-        if row[-1:] != [embed]:
+    image = ids.get(IMAGE_TOKEN) or -1
+    for images, row in enumerate(rows):
+        if settings.embed_token and not _read(row, settings, ids[settings.embed_token]):
             raise _unfit(folder, f"The template does not end on {settings.embed_token}.")
-        if row.count(image) != images:
+        if settings.sees and row.count(image) != images:
             raise _unfit(folder, f"The template does not write {IMAGE_TOKEN} once for an image.")
+
+
+def _read(row: list[int], settings: EmbedderSettings, embed: int | None) -> bool:
+    """Tell whether the embed token is where the pooling expects it."""
+    return embed in row if settings.pooling == EOS else row[-1:] == [embed]
 
 
 def _known_id(tokenizer: Any, token: str) -> int | None:
@@ -41,10 +48,14 @@ def _known_id(tokenizer: Any, token: str) -> int | None:
     return None if number is None else int(number)
 
 
-def _tokens(tokenizer: Any, template: str, content: Sequence[dict[str, str]]) -> list[int]:
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], chat_template=template, tokenize=False
-    )
+def _tokens(
+    tokenizer: Any, settings: EmbedderSettings, content: Sequence[dict[str, str]]
+) -> list[int]:
+    messages = [{"role": "user", "content": content}]
+    if settings.instruction == SYSTEM:
+        said = [{"type": "text", "text": "b"}]
+        messages.insert(0, {"role": "system", "content": said})
+    text = tokenizer.apply_chat_template(messages, chat_template=settings.template, tokenize=False)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

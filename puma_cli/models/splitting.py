@@ -97,6 +97,7 @@ def select_rows(batch: Batch, rows: Tensor) -> Batch:
         position_ids=batch.position_ids[:, rows, :width],
         token_types=batch.token_types[rows, :width],
         last=last,
+        read=None if batch.read is None else batch.read[rows],
         **({} if chosen is None else select_images(batch, chosen)),
     )
 

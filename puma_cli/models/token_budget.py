@@ -22,7 +22,7 @@ def batch_tokens(model: Any, device: torch.device) -> int:
     65,536; elsewhere 8,192.
 
     Args:
-        model: a Qwen2-VL network on the device.
+        model: a network on the device.
     """
     if device.type == "cpu":
         return CPU_TOKENS
@@ -41,12 +41,15 @@ def fitting_tokens(config: Any, free: int) -> int:
 
 
 def bytes_per_token(config: Any) -> int:
-    """Return what an image's token takes in a pass without gradients, in bytes of half precision.
+    """Return what a token takes in a pass without gradients, in bytes of half precision.
 
-    The tower sees an image as `merge**2` patches a token, several at once of each activation.
+    It is one of an image, if there can be one: the tower sees that as `merge**2` patches, several
+    at once of each activation.
     """
-    text, vision = config.get_text_config(), config.vision_config
+    text, vision = config.get_text_config(), getattr(config, "vision_config", None)
     decoder = 8 * text.hidden_size + 3 * text.intermediate_size
+    if vision is None:
+        return int(2 * decoder)
     width = getattr(vision, "embed_dim", None) or vision.hidden_size
     inner = getattr(vision, "intermediate_size", None) or int(width * vision.mlp_ratio)
     patches = vision.spatial_merge_size**2

@@ -28,7 +28,8 @@ def test_a_stock_checkpoint_says_its_size_and_the_token_it_ends_on(weights_copy:
     assert facts["decoder layers"] == "4"
     assert "vision" in facts["parameters"]
     assert "F32" in facts["weights"]
-    assert facts["ends on"].startswith("<|im_end|> (a trained token of its own")
+    assert facts["ends on"] == "<|im_end|> (read there)"
+    assert facts["embeds by"] == "the paper's prompt: it has no embedder.json"
     assert report.next_command.startswith(f"puma analyze {shlex.quote(str(weights_copy))} --data")
 
 

@@ -16,7 +16,7 @@ from puma_cli.config.lora_settings import LoraSettings
 from puma_cli.config.training_settings import DistillSettings, LossSettings, TrainSettings
 from puma_cli.distillation.distill import distill
 from puma_cli.distillation.embed_token import EmbedTokenRow
-from puma_cli.distillation.pair import TABLE, Pair
+from puma_cli.distillation.pair import Pair
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped
 from puma_cli.models.embedder import Embedder
@@ -24,6 +24,8 @@ from puma_cli.models.inputs import Input
 from puma_cli.models.opening import load
 from tests.distillation.test_distill import SignalAt
 from tests.distillation.test_pair import cut
+
+TABLE = "language_model.embed_tokens.weight"
 
 ROW = TrainSettings(train_embed_token=True)
 INPUTS = [Input(text="small red circle"), Input(text="on white", instruction="Find it.")]

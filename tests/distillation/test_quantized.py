@@ -20,7 +20,7 @@ from puma_cli.config.lora_settings import LoraSettings
 from puma_cli.config.training_settings import DistillSettings, LossSettings, TrainSettings
 from puma_cli.distillation.checks import check_training
 from puma_cli.distillation.distill import distill
-from puma_cli.distillation.pair import TABLE, Pair
+from puma_cli.distillation.pair import Pair
 from puma_cli.errors import ConfigError
 from puma_cli.interruption import Stopped
 from puma_cli.models.embedder import Embedder
@@ -33,6 +33,8 @@ from tests.distillation.test_embed_token import token_of
 needs_bitsandbytes = pytest.mark.skipif(
     find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"
 )
+
+TABLE = "language_model.embed_tokens.weight"
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.1, quantize="nf4", keep_adapter=True)
 INPUTS = [Input(text="small red circle"), Input(text="on white", instruction="Find it.")]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from puma_cli.errors import ConfigError
 from puma_cli.exporting.export import export, parse_prompts
 from puma_cli.exporting.template import exported_template
 from puma_cli.exporting.weights import VLLM, renamed
+from puma_cli.models.embedder_settings import EmbedderSettings
 from puma_cli.models.inputs import Input
 from puma_cli.models.opening import load
 
@@ -126,8 +128,9 @@ def test_more_dimensions_than_there_are_are_refused(headed_model: Path, tmp_path
 
 
 def test_a_template_is_extended_once() -> None:
-    once = exported_template("{{ messages }}<|embed|>")
-    assert exported_template(once) == once and once.endswith("<|embed|>")
+    own = EmbedderSettings("{{ messages }}<|embed|>", "<|embed|>", 8, 1, 2)
+    once = exported_template(own)
+    assert exported_template(replace(own, template=once)) == once and once.endswith("<|embed|>")
 
 
 def test_the_command_tells_where_and_how_well(

@@ -183,7 +183,9 @@ def test_other_positions_are_far_away(
 def test_other_vectors_leave_no_folder(
     headed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("puma_cli.exporting.export.exported_template", lambda text: text + " ")
+    monkeypatch.setattr(
+        "puma_cli.exporting.export.exported_template", lambda own: own.template + " "
+    )
     with pytest.raises(VerificationError, match=r"other vectors|does not open"):
         export(ExportSettings(str(headed_model), tmp_path / "out", format="transformers"))
     assert not (tmp_path / "out").exists()

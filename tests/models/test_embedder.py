@@ -155,7 +155,9 @@ def test_embedder_json_is_read_strictly(tiny_checkpoint: Path, tmp_path: Path) -
     content = json.loads(path.read_text())
     for change, says in (
         ({"poolng": "last"}, "unknown key 'poolng'"),
-        ({"pooling": "mean"}, "pooling 'mean'"),
+        ({"pooling": "max"}, "pooling 'max'"),
+        ({"instruction": "after"}, "instruction 'after'"),
+        ({"pooling": "eos", "embed_token": ""}, "names no embed_token"),
         ({"min_pixels": "784"}, "min_pixels '784'"),
     ):
         path.write_text(json.dumps(content | change))

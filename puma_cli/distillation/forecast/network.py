@@ -14,6 +14,7 @@ from puma_cli.checkpoint.safetensors_header import TensorEntry, checkpoint_heade
 from puma_cli.config.lora_settings import ALL_TARGETS
 from puma_cli.errors import CheckpointError
 from puma_cli.models.embedder_settings import settings_for
+from puma_cli.models.family_names import EMBEDS
 from puma_cli.models.head_file import head_shape
 
 Shape = tuple[int, ...]
@@ -193,16 +194,22 @@ def _start(entry: TensorEntry) -> Any:
 
 
 def _tower(folder: Path, shapes: Mapping[str, Shape], config: Mapping[str, Any]) -> Tower:
+    if not shapes:  # text alone
+        return Tower(width=0, inner=0, blocks=0, heads=1, patch=1, merged=1, gated=False)
     width, *patch = _shape(folder, shapes, "patch_embed.proj.weight")
     gated = "blocks.0.mlp.gate_proj.weight" in shapes
-    inner = _shape(folder, shapes, f"blocks.0.mlp.{'gate_proj' if gated else 'fc1'}.weight")[0]
+    first = "blocks.0.mlp.gate_proj.weight" if gated else "blocks.0.mlp.fc1.weight"
+    qwen3 = "merger.linear_fc1.weight" in shapes
+    first = "blocks.0.mlp.linear_fc1.weight" if qwen3 else first
+    merger = "merger.linear_fc1.weight" if qwen3 else "merger.mlp.0.weight"
+    inner = _shape(folder, shapes, first)[0]
     return Tower(
         width=width,
         inner=inner,
         blocks=len({name.split(".")[1] for name in shapes if name.startswith("blocks.")}),
         heads=int(config.get("num_heads") or 1),
         patch=math.prod(patch),
-        merged=_shape(folder, shapes, "merger.mlp.0.weight")[1] // width,
+        merged=_shape(folder, shapes, merger)[1] // width,
         gated=gated,
     )
 
@@ -212,6 +219,6 @@ def _shape(folder: Path, shapes: Mapping[str, Shape], end: str) -> Shape:
         if name.endswith(end):
             return shape
     raise CheckpointError(
-        f"{folder} has no weight {end}, so it is no Qwen2-VL.",
-        hint="This version reads the Qwen2-VL and Qwen2.5-VL architectures.",
+        f"{folder} has no weight {end}, so it is no model that puma embeds with.",
+        hint=f"This version reads the architectures {', '.join(sorted(EMBEDS))}.",
     )

@@ -190,7 +190,7 @@ def _sizes(
         shares = [[sizes[i] for i in share] for share in deal(inputs, processes)]
         found.append(tuple(max(shares, key=lambda share: sum(s.tokens for s in share))))
         rows = max(rows, len(inputs))
-    return found, rows, int(image_processor.patch_size) ** 2
+    return found, rows, 1 if image_processor is None else int(image_processor.patch_size) ** 2
 
 
 def _divide(

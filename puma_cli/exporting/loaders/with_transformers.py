@@ -37,7 +37,8 @@ def answer(request):  # type: ignore[no-untyped-def]
     head = load_file(folder / embedder["head"]) if embedder.get("head") else None
     answers = {}
     for name, batch in request["batches"].items():
-        states = embed(model, tokenizer, images, batch["inputs"], batch["left"])
+        pooling = embedder.get("pooling", "last")
+        states = embed(model, tokenizer, images, batch["inputs"], batch["left"], pooling)
         if head is not None:
             states = states @ head["weight"] + head["bias"]
         answers[name] = normalize(states, dim=-1) if embedder.get("normalize", True) else states
@@ -45,8 +46,8 @@ def answer(request):  # type: ignore[no-untyped-def]
 
 
 @torch.no_grad()
-def embed(model, tokenizer, images, inputs, left):  # type: ignore[no-untyped-def]
-    """Return the states at the last token (B, D) of inputs that are padded to the longest."""
+def embed(model, tokenizer, images, inputs, left, pooling):  # type: ignore[no-untyped-def]
+    """Return the pooled states (B, D) of inputs that are padded to the longest."""
     rows, features = [], {}
     pictures = [Image.open(entry["image"]).convert("RGB") for entry in inputs if entry.get("image")]
     grids = iter(())
@@ -82,7 +83,11 @@ def embed(model, tokenizer, images, inputs, left):  # type: ignore[no-untyped-de
         shown = (ids == model.config.image_token_id) & (mask == 1)
         features["mm_token_type_ids"] = shown.int()
     states = model(input_ids=ids, attention_mask=mask, **features).last_hidden_state
-    return states[torch.arange(len(rows)), last_places(mask)]
+    if pooling == "mean":
+        return (states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
+    # A template ends on the token that `eos` asks for.
+    places = mask.argmax(1) if pooling == "first" else last_places(mask)
+    return states[torch.arange(len(rows)), places]
 
 
 def last_places(mask):  # type: ignore[no-untyped-def]

@@ -124,8 +124,8 @@ def costs_by_depth(
 def _by_part(embedder: Embedder, size: Callable[[nn.Parameter], int]) -> Parameters:
     decoder, head = embedder.decoder, embedder.head
     embedding, vision, *layers = (
-        sum(size(weight) for weight in part.parameters())
-        for part in chain((decoder.embed_tokens, embedder.model.visual), decoder.layers)
+        0 if part is None else sum(size(weight) for weight in part.parameters())
+        for part in chain((decoder.embed_tokens, embedder.tower), decoder.layers)
     )
     whole = sum(size(weight) for weight in embedder.model.parameters())
     return Parameters(

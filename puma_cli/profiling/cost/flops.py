@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from puma_cli.models.families import family_of
 from puma_cli.models.processing import Batch
 
 
@@ -49,21 +50,22 @@ def count_flops(model: Any, tokens: Sequence[int], patches: Sequence[int]) -> Fo
     where the image's sides are no multiples of a window's.
 
     Args:
-        model: a Qwen2-VL or Qwen2.5-VL; its sizes are read from its weights.
+        model: a network; its sizes are read from its weights.
         tokens: tokens of each input, image tokens included (>= 1), for one input at least.
         patches: patches of each input's image before they are merged, 0 without an image.
     """
     inputs = len(tokens)
     if len(patches) != inputs:
         raise ValueError(f"There are {inputs} counts of tokens and {len(patches)} of patches.")
-    layers = model.language_model.layers
+    family = family_of(model)
+    layers, tower = family.decoder(model).layers, family.tower(model)
     decoder = sum(
         _linear_flops(layer) * sum(tokens)
         + sum(_attention_flops(layer.self_attn.o_proj, length, length) for length in tokens)
         for layer in layers
     )
     return ForwardFlops(
-        vision=_vision_flops(model.visual, patches) / inputs,
+        vision=0.0 if tower is None else _vision_flops(tower, patches) / inputs,
         layer=decoder / len(layers) / inputs,
     )
 
@@ -74,7 +76,9 @@ def _vision_flops(visual: Any, patches: Sequence[int]) -> float:
     # The merger's first linear takes as many patches at once as its inputs hold widths of one.
     merged = _linears(visual.merger)[0].in_features // embedding.shape[0]
     total = 2 * embedding.numel() * sum(patches)
-    total += _linear_flops(visual.merger) * sum(patches) // merged
+    # Qwen3-VL has one for each depth of the tower that enters the decoder.
+    for merger in (visual.merger, *getattr(visual, "deepstack_merger_list", ())):
+        total += _linear_flops(merger) * sum(patches) // merged
     for index, block in enumerate(visual.blocks):
         window = _window(visual, index)
         total += _linear_flops(block) * sum(patches)

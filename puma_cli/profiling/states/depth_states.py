@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from puma_cli.errors import NumericError
+from puma_cli.errors import ConfigError, NumericError
 from puma_cli.models.embedder import Embedder
+from puma_cli.models.embedder_settings import MEAN
 from puma_cli.models.processing import Batch
 from puma_cli.profiling.states.last_layer import last_layer_at
 
@@ -48,8 +49,15 @@ def read_states(
         keep_last: also run the last layer on every layer's input, at the embed token.
 
     Raises:
+        ConfigError: the model reads no single token.
         NumericError: the last layer, run at one token, is not what the model computes.
     """
+    if embedder.settings.pooling == MEAN:
+        raise ConfigError(
+            "The model is pooled by the mean of its tokens.",
+            cause="What every depth says is read at one token.",
+            hint="Cut it with --keep-layers, and compare students with puma eval.",
+        )
     reader = _Reader(embedder, batch, places, keep_last)
     hooks = [
         layer.register_forward_pre_hook(reader.before(), with_kwargs=True)
@@ -68,7 +76,7 @@ class _Reader:
     def __init__(
         self, embedder: Embedder, batch: Batch, places: Tensor | None, keep_last: bool
     ) -> None:
-        self._last = batch.last
+        self._last = batch.places
         self._rows = torch.arange(len(batch.last), device=batch.last.device)
         self._final_layer = embedder.decoder.layers[-1] if keep_last else None
         self._chosen: tuple[Tensor, Tensor] | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 def last_layer_at(
     layer: Any, hidden: Tensor, last: Tensor, positions: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Return what a Qwen2-VL decoder layer makes of the embed token of each input, (B, D).
+    """Return what a decoder layer of Qwen2 or Qwen3 makes of the embed token of each input, (B, D).
 
     Other tokens matter by their keys and values only, so queries, the output projection and the MLP
     run on one token of T: about a twelfth of the layer where there are few key-value heads.
@@ -29,6 +29,8 @@ def last_layer_at(
     keys = attention.k_proj(normed).unflatten(-1, (-1, size))
     values = attention.v_proj(normed).unflatten(-1, (-1, size))
     queries = attention.q_proj(normed[rows, last]).unflatten(-1, (-1, size))
+    if hasattr(attention, "q_norm"):  # Qwen3's
+        queries, keys = attention.q_norm(queries), attention.k_norm(keys)
     cos, sin = (table.expand(len(hidden), -1, -1) for table in positions)
     keys = _turned(keys, cos[:, :, None], sin[:, :, None])
     queries = _turned(queries, cos[rows, last][:, None], sin[rows, last][:, None])
@@ -37,7 +39,7 @@ def last_layer_at(
     scores = torch.einsum("bhgd,bthd->bhgt", grouped, keys).float() * attention.scaling
     place = torch.arange(hidden.shape[1], device=hidden.device)
     seen = place <= last[:, None]
-    if attention.sliding_window is not None:
+    if getattr(attention, "sliding_window", None) is not None:
         seen &= place > last[:, None] - attention.sliding_window
     scores = scores.masked_fill(~seen[:, None, None], float("-inf"))
     weights = scores.softmax(dim=-1).to(values)

@@ -17,6 +17,7 @@ from puma_cli.checkpoint.json_object import read_object
 from puma_cli.checkpoint.links import checked_file, open_regular
 from puma_cli.checkpoint.output_folder import write_json, write_text
 from puma_cli.errors import CheckpointError
+from puma_cli.models.family_names import EMBEDS
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.numbers import size_on_disk
 
@@ -33,8 +34,6 @@ _NOT_OURS: Final = frozenset({layout.TRAINING, layout.LAST, layout.STAGES, "trai
 # No tokenizer or template comes near; a data set in the folder does.
 _LARGEST: Final = 512 * 2**20
 _LARGEST_MODULES: Final = 2**20
-# Architectures that puma's own prompt and pixel limits are made for.
-_EMBEDS: Final = frozenset({"qwen2_vl", "qwen2_5_vl"})
 
 
 @dataclass(frozen=True)
@@ -98,11 +97,11 @@ def check_embeds(parent: Path) -> None:
     from puma_cli.models.embedder_settings import settings_for
 
     model_type = read_object(parent / layout.CONFIG).get("model_type")
-    if model_type not in _EMBEDS:
+    if model_type not in EMBEDS:
         raise CheckpointError(
             f"`{parent.name}` is of the architecture `{model_type}`, which puma does not embed "
             "with.",
-            cause=f"Only such models can have a bridge; these are {' and '.join(sorted(_EMBEDS))}.",
+            cause=f"Only such models can have a bridge; these are {', '.join(sorted(EMBEDS))}.",
             hint="Leave --bridge and --data away.",
         )
     settings_for(parent)
@@ -120,29 +119,39 @@ def write_embedder_files(parent: Path, folder: Path, reporter: Reporter = SILENT
     Raises:
         CheckpointError: the parent's own `embedder.json` is broken.
     """
-    from puma_cli.models.embedder_settings import (
-        has_embedder_settings,
-        settings_for,
-        write_embedder_settings,
-    )
+    from puma_cli.models.embedder_settings import write_embedder_settings
+    from puma_cli.models.importing.found import find_settings
 
-    if has_embedder_settings(parent):
-        settings_for(parent)
-        return True
-    if read_object(parent / layout.CONFIG).get("model_type") not in _EMBEDS:
+    embedded = (parent / layout.EMBEDDER).is_file()
+    model_type = read_object(parent / layout.CONFIG).get("model_type")
+    if not embedded and model_type not in EMBEDS:
         return False
     try:
-        settings = settings_for(parent)
-    except CheckpointError:
+        found = find_settings(parent)
+    except CheckpointError as error:
+        if embedded:
+            raise
+        if (parent / layout.LAYOUT.modules).is_file():
+            reporter.note(f"It will not embed: {error.problem}")
         return False  # such as one without a token to embed at: still a model like any other
-    reporter.note(
-        f"Prompts end on {settings.embed_token}, and images have at most {settings.max_pixels:,} "
-        f"pixels: {layout.CHAT_TEMPLATE} and {layout.PREPROCESSOR} now say so too."
-    )
+    settings = found.settings
+    if embedded:
+        return True
+    if not found.imported and not settings.sees:
+        return True  # a language model like any other, whose chat template is its own
     write_embedder_settings(settings, folder)
+    if (parent / layout.LAYOUT.modules).is_file():
+        return True  # stock loaders are told by the modules, which stay as they are
+    if settings.sees:
+        reporter.note(
+            f"Prompts end on {settings.embed_token}, and images have at most "
+            f"{settings.max_pixels:,} pixels: {layout.CHAT_TEMPLATE} and {layout.PREPROCESSOR} now "
+            "say so too."
+        )
     write_text(folder / layout.CHAT_TEMPLATE, settings.template)
     (folder / layout.LAYOUT.old_chat_template).unlink(missing_ok=True)
-    limit_pixels(folder, settings.image_size)
+    if settings.sees:
+        limit_pixels(folder, settings.image_size)
     return True
 
 
