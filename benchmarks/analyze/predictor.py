@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,8 +29,10 @@ from puma_cli.profiling.recommendation.predictor import FORMAT, FittedOn, Formul
 
 TARGETS = (0.8, 0.9, 0.95)
 DRAWS = 2_000
-# Powers that the formula may take; the scale follows from them in closed form.
-POWERS = np.arange(0.1, 4.01, 0.1)
+# What the formula's coefficients may be.
+HALVES = np.geomspace(0.03, 1.0, 41)
+SLOPES = np.arange(0.5, 6.01, 0.1)
+GAPS = np.arange(0.0, 2.01, 0.05)
 
 # What the whole model has of a quantity, where that is not 1.
 WHOLE = {
@@ -193,18 +195,20 @@ def formula_over(name: str) -> Fit:
 
 def fit_formula(known: Sequence[Student], name: str) -> Formula:
     """Return the formula with the least squares error, teachers weighted alike."""
-    lost = np.array([1.0 - student.kept for student in known])
+    kept = np.array([student.kept for student in known])
     gap = np.array([max(0.0, 1.0 - student.quantities[name]) for student in known])
-    gone = np.array([1.0 - student.k / student.depth for student in known])
-    counts = {t: sum(s.teacher == t for s in known) for t in {s.teacher for s in known}}
+    share = np.array([student.k / student.depth for student in known])
+    counts = Counter(student.teacher for student in known)
     weight = np.array([1.0 / counts[student.teacher] for student in known])
+    half, slope = (grid.ravel() for grid in np.meshgrid(HALVES, SLOPES))
+    unread = 1.0 / (1.0 + (share / half[:, None]) ** slope[:, None])
     best: tuple[float, Formula] | None = None
-    for first, second in itertools.product(POWERS, POWERS):
-        left = gap**first * gone**second
-        scale = float((weight * left * lost).sum() / (weight * left * left).sum())
-        error = float((weight * (lost - scale * left) ** 2).sum())
-        if scale > 0 and (best is None or error < best[0]):
-            best = error, Formula(scale, float(first), float(second), 0.0)
+    for power in GAPS:
+        errors = (weight * (1.0 - unread * gap**power - kept) ** 2).sum(axis=1)
+        place = int(errors.argmin())
+        if best is None or errors[place] < best[0]:
+            coefficients = float(half[place]), float(slope[place]), float(power)
+            best = float(errors[place]), Formula(*coefficients, error=0.0)
     assert best is not None
     return best[1]
 
@@ -269,6 +273,7 @@ def report(students: Sequence[Student], names: Sequence[str]) -> str:
     }
     fits["formula: bridged retention and k / L"] = formula_over("bridged retention")
     fits["formula: untrained retention and k / L"] = formula_over("untrained retention")
+    fits["formula: k / L alone"] = formula_over("k / L")
     lines = [
         "## Predictors",
         "",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from puma_cli.profiling.recommendation.predictor import FittedOn, Formula, Predictor
 
 PREDICTOR = Predictor(
-    bridged=Formula(scale=0.3, gap=1.0, depth=1.0, error=0.02),
-    plain=Formula(scale=0.4, gap=0.5, depth=1.5, error=0.04),
+    bridged=Formula(half=0.2, slope=1.0, gap=1.0, error=0.02),
+    plain=Formula(half=0.2, slope=1.5, gap=0.5, error=0.04),
     fitted_on=FittedOn(
         models=("one", "two"),
         students=24,

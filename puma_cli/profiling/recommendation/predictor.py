@@ -13,37 +13,38 @@ from puma_cli.profiling.records import build
 from puma_cli.profiling.retrieval.readings import CUTS, read_depths
 from puma_cli.profiling.retrieval.retention import Retention
 
-FORMAT = 1
+FORMAT = 2
 _NORMAL = 1.96
 
 
 @dataclass(frozen=True)
 class Formula:
-    """kept = 1 - scale * (1 - read)^gap * (1 - k / L)^depth, what the training of a cut recovers.
+    """kept = 1 - (1 - read)^gap / (1 + (k / L / half)^slope), what the training of a cut recovers.
 
-    Nothing is lost where nothing is cut, nor where the cut reads out like the full model.
+    All is lost where no layer is left and nothing is read, and nothing where the cut reads out like
+    the full model.
 
     Args:
-        scale: loss of a cut that reads nothing at depth 0 (> 0).
-        gap: power of the untrained loss (> 0).
-        depth: power of the share of layers that go (> 0).
+        half: share of layers whose training recovers half of what is lost (> 0).
+        slope: how steeply it recovers more with more layers (> 0).
+        gap: power of the untrained loss (>= 0).
         error: root mean square error on models that were left out of the fit.
     """
 
-    scale: float
+    half: float
+    slope: float
     gap: float
-    depth: float
     error: float
 
     def __call__(self, read: float, share: float) -> float:
-        """Return the share of the full score that the trained cut keeps.
+        """Return the share of the full score that the trained cut keeps, 0 to 1.
 
         Args:
             read: the share that the untrained cut keeps, bridged or not.
             share: the share of layers kept, k / L.
         """
-        left = max(0.0, 1.0 - read) ** self.gap * (1.0 - share) ** self.depth
-        return 1.0 - self.scale * left
+        lost: float = max(0.0, 1.0 - read) ** self.gap / (1.0 + (share / self.half) ** self.slope)
+        return 1.0 - lost
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _interval(formula: Formula, read: Retention, k: int, share: float) -> Sequen
     at, low, high = read.share[k], read.low[k], read.high[k]
     if at is None:
         return None, None, None
-    kept = max(0.0, formula(at, share))
+    kept = formula(at, share)
     if low is None or high is None:
         # Too few queries to say how far off what was read may be.
         return kept, None, None

@@ -17,7 +17,7 @@ from puma_cli.profiling.recommendation.predictor import (
 from puma_cli.profiling.retrieval.retention import Retention
 from tests.profiling.predictors import PREDICTOR
 
-FORMULA = Formula(scale=0.5, gap=1.0, depth=2.0, error=0.02)
+FORMULA = Formula(half=0.25, slope=2.0, gap=1.0, error=0.02)
 SHARES = st.floats(0.0, 1.0)
 
 
@@ -30,7 +30,7 @@ def curve(*shares: float, width: float = 0.0) -> Retention:
 
 
 def test_formula_in_closed_form() -> None:
-    assert FORMULA(0.4, 0.5) == pytest.approx(1 - 0.5 * 0.6 * 0.25)
+    assert FORMULA(0.4, 0.5) == pytest.approx(1 - 0.6 / (1 + 4))
 
 
 @given(read=SHARES, share=SHARES, more=SHARES)
@@ -40,7 +40,8 @@ def test_formula_never_falls_with_what_is_read_or_kept(
     here = FORMULA(read, share)
     assert FORMULA(max(read, more), share) >= here - 1e-12
     assert FORMULA(read, max(share, more)) >= here - 1e-12
-    assert FORMULA(1.0, share) == FORMULA(read, 1.0) == 1.0
+    assert FORMULA(1.0, share) == 1.0 and FORMULA(0.0, 0.0) == 0.0
+    assert 0.0 <= here <= 1.0
     # A cut that reads out better than the full model is not predicted to beat it.
     assert FORMULA(1.0 + more, share) == 1.0
 
@@ -105,7 +106,7 @@ def test_cuts_that_do_not_exist_are_not_predicted() -> None:
 
 
 def test_nothing_is_predicted_below_zero() -> None:
-    steep = replace(PREDICTOR, plain=Formula(scale=1.5, gap=0.1, depth=0.1, error=0.2))
+    steep = replace(PREDICTOR, plain=Formula(half=2.0, slope=3.0, gap=0.1, error=0.2))
     found = predict({"first": curve(0.0, 0.0, 1.0)}, dimension=192, full=0.6, predictor=steep)
     assert found is not None
     kept = found.kept["first"]
@@ -143,6 +144,6 @@ def test_what_ships_can_be_read() -> None:
     if found is None:
         pytest.skip("no predictor ships yet")
     for formula in (found.bridged, found.plain):
-        assert formula.scale > 0 and formula.error > 0
+        assert formula.half > 0 and formula.error > 0
         assert replace(formula, error=0.0)(0.5, 0.5) < 1.0
     assert found.fitted_on.students >= len(found.fitted_on.models) > 0
