@@ -1,0 +1,87 @@
+"""Puma's own commands, run as a user would type them, one after another."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from puma_cli.errors import PumaError
+
+_TAIL = 12  # lines of a failed command's output
+_STOPPED = (130, 143)
+
+
+class CommandFailed(PumaError):
+    """A command ended with an error."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended well.
+
+    Args:
+        seconds: of the whole process.
+        memory: its peak resident bytes.
+        text: what it said.
+    """
+
+    seconds: float
+    memory: int
+    text: str
+
+
+def shown(words: Sequence[str | Path]) -> str:
+    """Return a command as one types it, paths below this folder relative to it."""
+    here = f"{Path.cwd()}{os.sep}"
+    return shlex.join(str(word).removeprefix(here) for word in words)
+
+
+def run_puma(words: Sequence[str | Path], log: Path) -> Ended:
+    """Run a command of puma; see `run`."""
+    return run([sys.executable, "-m", "puma_cli", *words], log)
+
+
+def run(command: Sequence[str | Path], log: Path) -> Ended:
+    """Run a command to its end, its output added to a file; a signal to this process stops both.
+
+    Raises:
+        CommandFailed: it ended with an error.
+        KeyboardInterrupt: it was interrupted or terminated.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [str(word) for word in command]
+    began = time.monotonic()
+    with log.open("a+", encoding="utf-8") as output:
+        output.write(f"$ {shlex.join(words)}\n")
+        output.flush()
+        start = output.tell()
+        environment = {**os.environ, "NO_COLOR": "1"}
+        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            # A training saves its state first.
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(start)
+        text = output.read()
+    if process.returncode in _STOPPED or process.returncode < 0:
+        raise KeyboardInterrupt
+    if process.returncode:
+        tail = "\n".join(text.rstrip().splitlines()[-_TAIL:])
+        raise CommandFailed(
+            f"`{shlex.join(words[:4])} ...` ended with exit code {process.returncode}.",
+            cause=tail,
+            hint=f"All that it said is in {log}.",
+        )
+    memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Ended(time.monotonic() - began, memory, text)
