@@ -1,14 +1,16 @@
-"""Puma's own commands, run as a user would type them, one after another."""
+"""Puma's own commands, run as a user would type them, one after another; and locks."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from puma_cli.errors import PumaError
 
 _TAIL = 12  # lines of a failed command's output
 _STOPPED = (130, 143)
+# Locks that this process has, which what it starts has too: a training whose driver was killed
+# keeps others away for as long as it lives.
+_held: set[int] = set()
 
 
 class CommandFailed(PumaError):
@@ -63,7 +68,7 @@ def run(command: Sequence[str | Path], log: Path) -> Ended:
         output.flush()
         start = output.tell()
         environment = {**os.environ, "NO_COLOR": "1"}
-        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment, pass_fds=_held)
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
@@ -85,3 +90,24 @@ def run(command: Sequence[str | Path], log: Path) -> Ended:
         )
     memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Ended(time.monotonic() - began, memory, text)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock, or give False where another process has it.
+
+    Args:
+        wait: until it is free, instead.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        _held.add(file.fileno())
+        try:
+            yield True
+        finally:
+            _held.discard(file.fileno())

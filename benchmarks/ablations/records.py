@@ -7,8 +7,7 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,23 +119,6 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
             # A process was killed while it wrote: what it left is no line.
             file.truncate(len(text[: text.rfind("\n") + 1].encode()))
         file.write(json.dumps(line) + "\n")
-
-
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock that ends with the process; give False where another one has it.
-
-    Args:
-        wait: until it is free, instead.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def packed(ranks: NDArray[np.int64]) -> str:
