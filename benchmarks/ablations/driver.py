@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.cost import Rates, seconds_of
-from ablations.grid import PUMA, SENTENCE_TRANSFORMERS, Question, Run
+from ablations.grid import OWN, PUMA, SENTENCE_TRANSFORMERS, Question, Run
 from ablations.peer import train_peer
 from ablations.processes import CommandFailed, locked, run_puma, shown
 from ablations.records import append, commit, hits_of, machine, read_lines, read_results
@@ -132,7 +132,7 @@ def describe(run: Run) -> str:
         parts += [f"seed {run.seed}"]
     else:
         parts.append("as it is")
-    if run.index != "own":
+    if run.index != OWN:
         parts.append("on the model's index")
     return " ".join(parts)
 
@@ -151,7 +151,8 @@ def _one(run: Run, split: str, place: Workplace, results: Path) -> dict[str, Any
         # A peer's folder does not say whom it was taught by.
         words += ["--any-space"] * (run.trainer == SENTENCE_TRANSFORMERS)
     words = ["eval", *words, "--data", place.data(run.data), "--split", split]
-    words += ["--no-cache", "--device", place.device]
+    # Hundreds of students are scored once each; a model whose index serves many is kept.
+    words += ["--no-cache"] * (run.index == OWN) + ["--device", place.device]
     if read_provenance(folder) is None:
         run_puma([*words, "--output-dir", folder], place.log)
     scores = read_scores(folder)

@@ -158,6 +158,8 @@ class Question:
         baseline: the variant that the others are compared with.
         test: the variants that are scored on the test split.
         notes: sentences for under the table.
+        students: lines of students that benchmarks/analyze/students.py has trained, if they count.
+        profiles: data sets whose model is analyzed for its costs.
     """
 
     name: str
@@ -166,6 +168,8 @@ class Question:
     baseline: str
     test: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    students: str = ""
+    profiles: tuple[str, ...] = ()
 
     @property
     def data(self) -> tuple[str, ...]:
@@ -225,29 +229,45 @@ def read_question(path: Path, setup: Setup) -> Question:
     content = parse_mapping(path.read_text(encoding="utf-8"), str(path))
     _known(
         content,
-        ("title", "data", "base", "baseline", "variants", "sweeps", "test", "notes"),
+        ("title", "data", "base", "baseline", "variants", "sweeps", "test", "notes")
+        + ("students", "profiles"),
         str(path),
     )
     variants = dict(_variants(content, path))
     rows = []
-    for name, asked in (content.get("data") or {"scenes": {}}).items():
+    for name, asked in (content.get("data") or {}).items():
         _one_of(name, setup.data, f"{path}: data")
         asked = dict(asked or {})
-        _known(asked, ("seeds", "variants", "base"), f"{path}: data {name}")
+        _known(asked, ("seeds", "variants", "base", "instead"), f"{path}: data {name}")
+        instead = asked.get("instead") or {}
+        for each in instead:
+            _one_of(each, variants, f"{path}: data {name}: instead")
         chosen = asked.get("variants") or list(variants)
         for each in chosen:
             _one_of(each, variants, f"{path}: data {name}: variants")
-            layers = (content.get("base") or {}, asked.get("base") or {}, variants[each])
+            common = (content.get("base") or {}, asked.get("base") or {})
+            layers = (*common, variants[each], instead.get(each) or {})
             seeds = tuple(asked.get("seeds") or setup.data[name].seeds)
             rows.append(_row(each, setup, name, seeds, layers, path))
-    names = list(variants)
-    baseline = content.get("baseline") or names[0]
-    _one_of(baseline, variants, f"{path}: baseline")
+    baseline = content.get("baseline") or next(iter(variants), "")
+    if variants:
+        _one_of(baseline, variants, f"{path}: baseline")
     test = tuple(content.get("test") or ())
     for each in test:
         _one_of(each, variants, f"{path}: test")
-    notes = tuple(content.get("notes") or ())
-    return Question(path.stem, content["title"], tuple(rows), baseline, test, notes)
+    profiles = tuple(content.get("profiles") or ())
+    for each in profiles:
+        _one_of(each, setup.data, f"{path}: profiles")
+    return Question(
+        path.stem,
+        content["title"],
+        tuple(rows),
+        baseline,
+        test,
+        tuple(content.get("notes") or ()),
+        content.get("students", ""),
+        profiles,
+    )
 
 
 def _variants(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
