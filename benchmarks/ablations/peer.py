@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablations.grid import NOBODY, Run, recipe_path
+from ablations.grid import NOBODY, Run, overrides, recipe_path
 from ablations.processes import run, run_puma, shown
 from ablations.workplace import Workplace
 
@@ -33,8 +33,8 @@ def train_peer(asked: Run, cut: str, student: Path, place: Workplace) -> dict[st
     if asked.teacher != NOBODY:
         command += ["--teacher", place.model(asked.teacher)]
     command += ["--data", place.data(asked.data), "--config", recipe_path(asked.recipe)]
-    for name, value in sorted(asked.settings.items()):
-        command += ["--set", f"{name}={value}"]
+    for assignment in overrides(asked):
+        command += ["--set", assignment]
     command += ["--seed", str(asked.seed), "--device", place.device]
     ended = run([*command, "--output-dir", draft], place.log)
     found = json.loads((draft / "took.json").read_text(encoding="utf-8"))

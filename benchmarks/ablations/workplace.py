@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.grid import NOBODY, Model, Run, Setup, read_recipe, recipe_path
+from ablations.grid import NOBODY, Model, Run, Setup, overrides, read_recipe, recipe_path
 from ablations.layers import layers_of, needs_profile
 from ablations.processes import locked, run_puma
 from puma_cli.checkpoint.layout import LAYOUT
@@ -163,8 +163,8 @@ class Workplace:
             words += ["--teacher", self.model(run.teacher)]
         words += ["--data", self.data(run.data), "--config", recipe_path(run.recipe)]
         words += ["--seed", str(run.seed)]
-        for key, value in sorted(run.settings.items()):
-            words += ["--set", f"{key}={say_value(value)}"]
+        for assignment in overrides(run):
+            words += ["--set", assignment]
         staged = STAGES in read_recipe(run.recipe)
         if cache and run.setting("train.cache_teacher") and not staged:
             words += ["--set", f"train.cache_dir={cache}"]
