@@ -79,6 +79,11 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
         each.add_argument("--runs", action="store_true", help="name every run that is left")
         if name == "run":
             each.add_argument("--device", default="auto")
+            each.add_argument(
+                "--together",
+                action="store_true",
+                help="train in this process: no memory is measured, seconds of loading are saved",
+            )
             each.add_argument("--limit-hours", type=float, help="stop then, with state saved")
     each = command("measure", _measure, "Take a few steps of each kind of run, for plans.")
     each.add_argument("--data", nargs="+", default=[])
@@ -158,7 +163,9 @@ def _run(asked: argparse.Namespace, setup: Setup, questions: list[Question]) -> 
             f"--limit-hours {asked.limit_hours:g} leaves no time.", hint="Give more than 0."
         )
     questions = _on_data(questions, asked.data, setup)
-    place = Workplace(asked.work_dir.resolve(), setup, asked.device)
+    place = Workplace(
+        asked.work_dir.resolve(), setup, asked.device, apart=not asked.together
+    )
     if asked.limit_hours is not None:
         place = limited(place, 60 * asked.limit_hours)
     known = read_results(asked.results).lines

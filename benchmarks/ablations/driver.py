@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ablations.cost import Rates, seconds_of
 from ablations.grid import OWN, PUMA, SENTENCE_TRANSFORMERS, Question, Run
 from ablations.peer import train_peer
@@ -22,7 +24,7 @@ from puma_cli.checkpoint.provenance import read_provenance
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.training_settings import NO_TEACHER
 from puma_cli.data.mbeir import MbeirFolder
-from puma_cli.evaluation.results import LOCAL
+from puma_cli.evaluation.results import LOCAL, TaskScores
 from puma_cli.evaluation.score_folder import read_scores
 from puma_cli.models.devices import choose_device, name_device
 from puma_cli.profiling.profile import LayerProfile
@@ -168,6 +170,7 @@ def _one(run: Run, split: str, place: Workplace, results: Path) -> dict[str, Any
         "layers": list(layers),
         "scores": {pool: _means(scores.means[pool]) for pool in scores.pools},
         "per_task": {row.task: row.score("hit@1") for row in scores.of_pool(LOCAL)},
+        "chance": {row.task: chance(row, 5) for row in scores.of_pool(LOCAL)},
         **trained,
         "scoring_command": shown(["puma", *words]),
         "made_from": {
@@ -188,6 +191,15 @@ def _one(run: Run, split: str, place: Workplace, results: Path) -> dict[str, Any
     append(results / "runs.jsonl", line)
     shutil.rmtree(folder)
     return line
+
+
+def chance(scores: TaskScores, k: int) -> float:
+    """Return the expected hit@k of a random ranking of the task's pool."""
+    missed = np.ones(len(scores.positives))
+    for place in range(min(k, scores.candidates)):
+        left = scores.candidates - place
+        missed *= np.clip(left - scores.positives, 0, None) / left
+    return float(1 - missed.mean())
 
 
 def _means(found: Mapping[str, float]) -> dict[str, float]:

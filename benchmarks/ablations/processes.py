@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import shlex
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Ended:
 
     Args:
         seconds: of the whole process.
-        memory: its peak resident bytes.
+        memory: its peak resident bytes, 0 where it had no process of its own.
         text: what it said.
     """
 
@@ -48,9 +49,30 @@ def shown(words: Sequence[str | Path]) -> str:
     return shlex.join(str(word).removeprefix(here) for word in words)
 
 
-def run_puma(words: Sequence[str | Path], log: Path) -> Ended:
-    """Run a command of puma; see `run`."""
-    return run([sys.executable, "-m", "puma_cli", *words], log)
+def run_puma(words: Sequence[str | Path], log: Path, apart: bool = False) -> Ended:
+    """Run a command of puma as typed, its output added to a file.
+
+    Args:
+        apart: in a process of its own, which outlives no signal to this one, and whose peak memory
+            is its own; otherwise here, which saves the seconds of loading torch.
+
+    Raises:
+        CommandFailed: it ended with an error.
+        KeyboardInterrupt: it was interrupted or terminated.
+    """
+    if apart:
+        return run([sys.executable, "-m", "puma_cli", *words], log)
+    from puma_cli.cli.app import run as here
+
+    typed, began, said = [str(word) for word in words], time.monotonic(), io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        code = here(typed)
+    text = said.getvalue()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as output:
+        output.write(f"$ {shlex.join(['puma', *typed])}\n{text}")
+    _check(code, ["puma", *typed], text, log)
+    return Ended(time.monotonic() - began, 0, text)
 
 
 def run(command: Sequence[str | Path], log: Path) -> Ended:
@@ -79,17 +101,22 @@ def run(command: Sequence[str | Path], log: Path) -> Ended:
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(start)
         text = output.read()
-    if process.returncode in _STOPPED or process.returncode < 0:
+    _check(process.returncode, words, text, log)
+    memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Ended(time.monotonic() - began, memory, text)
+
+
+def _check(code: int, words: Sequence[str], text: str, log: Path) -> None:
+    """Raise what the exit code of a command stands for."""
+    if code in _STOPPED or code < 0:
         raise KeyboardInterrupt
-    if process.returncode:
+    if code:
         tail = "\n".join(text.rstrip().splitlines()[-_TAIL:])
         raise CommandFailed(
-            f"`{shlex.join(words[:4])} ...` ended with exit code {process.returncode}.",
+            f"`{shlex.join(words[:4])} ...` ended with exit code {code}.",
             cause=tail,
             hint=f"All that it said is in {log}.",
         )
-    memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Ended(time.monotonic() - began, memory, text)
 
 
 @contextmanager

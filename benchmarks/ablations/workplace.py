@@ -35,12 +35,14 @@ class Workplace:
     Args:
         device: what trains and scores.
         limit: returns the minutes that are left, or None without a limit.
+        apart: train in processes of their own, so that their memory is theirs alone.
     """
 
     root: Path
     setup: Setup
     device: str = "auto"
     limit: Any = None
+    apart: bool = True
 
     @property
     def log(self) -> Path:
@@ -114,7 +116,7 @@ class Workplace:
         command += _going_on(folder)
         if self.limit is not None and (left := self.limit()) is not None:
             command += ["--stop-after", f"{max(0.05, left):.2f}"]
-        ended = run_puma(command, self.log)
+        ended = run_puma(command, self.log, apart=self.apart)
         if read_provenance(folder) is None or (folder / "training").is_dir():
             raise OutOfTime(
                 f"The training in {folder} was stopped, with its state saved.",

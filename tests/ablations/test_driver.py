@@ -13,8 +13,8 @@ from ablations.records import read_results
 def test_runs_are_done_once_and_scored_query_by_query(
     words: list[str], asked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    there = ["--results", str(asked / "results"), "--work-dir", str(asked / "work")]
-    assert main([*words, "run", *there, "--device", "cpu"]) == 0
+    there = ["--results", str(asked / "results"), "--work-dir", str(asked / "work"), "--device", "cpu", "--together"]
+    assert main([*words, "run", *there]) == 0
     said = capsys.readouterr().out
     assert "6 runs done, 0 left, 0 failed." in said
     found = read_results(asked / "results")
