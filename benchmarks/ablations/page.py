@@ -14,6 +14,8 @@ from ablations.grid import Question, Setup
 from ablations.records import ROOT, Results, read_lines, read_results
 from ablations.tables import (
     TEST,
+    VAL,
+    bar_table,
     cost_table,
     error_table,
     main_table,
@@ -88,7 +90,7 @@ def section(question: Question, setup: Setup, results: Results, folder: Path) ->
         found = [
             main_table(question, data, setup, results),
             main_table(question, data, setup, results, TEST),
-            task_table(question, data, setup, results) if question.name == "bar" else [],
+            *(_bar(question, data, setup, results) if question.name == "bar" else []),
             error_table(question, data, results) if question.name == "a" else [],
             speed_table(question, data, results) if question.name in ("h", "j") else [],
         ]
@@ -104,11 +106,21 @@ def section(question: Question, setup: Setup, results: Results, folder: Path) ->
         if not question.rows:
             said = read_lines(folder / "predictions.jsonl")
             tables.append(prediction_table(students, said))
-        tables.append(student_table(students))
+        else:
+            tables.append(student_table(students))
     tables = [table for table in tables if table]
     if tables and question.notes:
         tables.append(list(question.notes))
     return [line for table in tables for line in ("", *table)][1:]
+
+
+def _bar(
+    question: Question, data: str, setup: Setup, results: Results
+) -> list[list[str]]:
+    return [
+        *(bar_table(question, data, setup, results, split) for split in (VAL, TEST)),
+        task_table(question, data, setup, results),
+    ]
 
 
 def figures_of(

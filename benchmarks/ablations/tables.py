@@ -21,6 +21,8 @@ NONE = "–"
 TEST, VAL = "test", "val"
 # Points of hit@5 above chance that a task's teacher must be for the task to count.
 ABOVE_CHANCE = 25
+# What a student is to keep, and what the interval of it is to reach down to at least.
+KEPT, SURELY_KEPT = 0.97, 0.95
 
 
 def whole(run: Run) -> Run:
@@ -264,6 +266,36 @@ def cost_table(model: str, data: str, results: Results) -> list[str]:
         "",
         f"{model} on {data}, {line['machine']}; * on a line through the depths that were timed.",
     ]
+
+
+def bar_table(
+    question: Question, data: str, setup: Setup, results: Results, split: str
+) -> list[str]:
+    """Return what students keep of the better of their teacher and the teacher trained on."""
+    metric = setup.data[data].metric
+    base = next(row for row in question.of(data) if row.name == question.baseline)
+    full = Row("the full model", data, (whole(base.runs[0]),))
+    trained = beside(base, full, results, split, metric)
+    if trained is None:
+        return []
+    better = base if trained[0].score > trained[0].reference else full
+    lines = []
+    for row in question.of(data):
+        found = None if row is base else beside(row, better, results, split, metric)
+        if found is None or found[0].kept is None:
+            continue
+        own, low = found[0], found[0].kept_interval.low if found[0].kept_interval else 0.0
+        met = own.kept is not None and own.kept >= KEPT and low >= SURELY_KEPT
+        lines.append(
+            f"| {row.name} | {own.seeds} | {_percent(own.score)} | {_percent(own.reference)} | "
+            f"{_kept(own)} | {'yes' if met else 'no'} |"
+        )
+    head = [
+        f"| {split}, {metric} in % | seeds | mean | {better.name} | keeps of it | "
+        f"at least {KEPT:.0%}, surely {SURELY_KEPT:.0%} |",
+        "|---|---|---|---|---|---|",
+    ]
+    return [*head, *lines] if lines else []
 
 
 def task_table(question: Question, data: str, setup: Setup, results: Results) -> list[str]:
