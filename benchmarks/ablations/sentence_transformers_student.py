@@ -78,7 +78,7 @@ def main() -> None:
     model = SentenceTransformer(asked.model, device=str(device),
                                 model_kwargs={"dtype": torch.float32})  # fmt: skip
     _freeze(model)
-    losses = _losses(model, settings)
+    losses = losses_of(model, settings)
     optimizer = build_optimizer(model, settings.optimizer)
     model.train()
     began = time.monotonic()
@@ -86,7 +86,7 @@ def main() -> None:
         rate = learning_rate(step, steps, settings.optimizer)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        _step(model, losses, batch, taught)
+        add_gradients(model, losses, batch, taught)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -139,7 +139,7 @@ def _freeze(model: SentenceTransformer) -> None:
             value.requires_grad_(False)
 
 
-def _losses(
+def losses_of(
     model: SentenceTransformer, settings: DistillSettings
 ) -> list[tuple[float, torch.nn.Module, bool]]:
     """Return weight, loss, and whether it is the teacher's."""
@@ -162,13 +162,14 @@ def _losses(
     return found
 
 
-def _step(
+def add_gradients(
     model: SentenceTransformer,
     losses: Sequence[tuple[float, torch.nn.Module, bool]],
     batch: ContrastiveBatch,
     taught: dict[Input, Tensor],
-) -> None:
-    """Add the gradients of a batch."""
+) -> float:
+    """Add the gradients of a batch, and return its loss."""
+    total = 0.0
     positives = [batch.candidates[column] for column in batch.labels.target.tolist()]
     columns = [batch.queries, positives]
     features = [_on(model, dict(model.preprocess([shown(i) for i in each]))) for each in columns]
@@ -180,6 +181,8 @@ def _step(
         # A forward pass adds its results to the features that it is given.
         value = weight * loss([dict(each) for each in features], labels)
         value.backward()
+        total += float(value.detach())
+    return total
 
 
 def _on(model: SentenceTransformer, features: dict[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,14 @@ test: [taught]
 """
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the seconds that the pages of trainings take."""
+    from puma_cli.distillation.live_page import LivePage
+
+    monkeypatch.setattr(LivePage, "draw", lambda self: None)
+
+
 @pytest.fixture
 def asked(
     tmp_path: Path, tiny_scenes: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
