@@ -91,7 +91,9 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     each = command("predict", _predict, "Keep what profiles say of the students of question e.")
     each.add_argument("--profiles", type=Path, required=True, help="a folder of profiles")
     each = command("tables", _tables, "Write every table and figure from the results.")
-    each.add_argument("--check", action="store_true", help="write nothing; fail if one would change")
+    each.add_argument(
+        "--check", action="store_true", help="write nothing; fail if one would change"
+    )
     return parser.parse_args(words)
 
 
@@ -156,16 +158,14 @@ def _plan(asked: argparse.Namespace, setup: Setup, questions: list[Question]) ->
 
 def _run(asked: argparse.Namespace, setup: Setup, questions: list[Question]) -> int:
     from ablations.driver import describe, missing, note_profile, perform, wanted
-    from ablations.workplace import OutOfTime, Workplace, limited
+    from ablations.workplace import OutOfTimeError, Workplace, limited
 
     if asked.limit_hours is not None and asked.limit_hours <= 0:
         raise ConfigError(
             f"--limit-hours {asked.limit_hours:g} leaves no time.", hint="Give more than 0."
         )
     questions = _on_data(questions, asked.data, setup)
-    place = Workplace(
-        asked.work_dir.resolve(), setup, asked.device, apart=not asked.together
-    )
+    place = Workplace(asked.work_dir.resolve(), setup, asked.device, apart=not asked.together)
     if asked.limit_hours is not None:
         place = limited(place, 60 * asked.limit_hours)
     known = read_results(asked.results).lines
@@ -185,7 +185,7 @@ def _run(asked: argparse.Namespace, setup: Setup, questions: list[Question]) -> 
             model = setup.data[data].model
             try:
                 note_profile(model, data, place, asked.results)
-            except OutOfTime as error:
+            except OutOfTimeError as error:
                 print(error, flush=True)
     print(f"{done.finished} runs done, {done.left} left, {len(done.failed)} failed.", flush=True)
     return int(bool(done.failed))

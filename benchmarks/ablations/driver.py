@@ -15,9 +15,9 @@ import numpy as np
 from ablations.cost import Rates, seconds_of
 from ablations.grid import OWN, PUMA, SENTENCE_TRANSFORMERS, Question, Run
 from ablations.peer import train_peer
-from ablations.processes import CommandFailed, locked, run_puma, shown
+from ablations.processes import CommandFailedError, locked, run_puma, shown
 from ablations.records import append, commit, hits_of, machine, read_lines, read_results
-from ablations.workplace import OutOfTime, Workplace
+from ablations.workplace import OutOfTimeError, Workplace
 from puma_cli.checkpoint.fingerprint import identify
 from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.checkpoint.provenance import read_provenance
@@ -109,10 +109,10 @@ def perform(
             say(f"{name}{about}")
             try:
                 line = _one(run, split, place, results)
-            except OutOfTime as error:
+            except OutOfTimeError as error:
                 say(f"{error.problem} {error.hint}")
                 break
-            except CommandFailed as error:
+            except CommandFailedError as error:
                 failed[describe(run)] = str(error)
                 say(f"{name}: failed.\n{error}")
                 continue

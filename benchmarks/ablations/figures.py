@@ -25,9 +25,9 @@ def draw_differences(
     found: list[tuple[str, Paired]] = []
     for row in rows:
         if row.name != base.name:
-            pair = beside(row, base, results, VAL, setup.data[data].metric)
-            if pair is not None:
-                found.append((row.name, pair[0]))
+            known = beside(row, base, results, VAL, setup.data[data].metric)
+            if known is not None:
+                found.append((row.name, known[0]))
     if not found:
         return None
     with house_style():

@@ -229,8 +229,7 @@ def read_question(path: Path, setup: Setup) -> Question:
     content = parse_mapping(path.read_text(encoding="utf-8"), str(path))
     _known(
         content,
-        ("title", "data", "base", "baseline", "variants", "sweeps", "test", "notes")
-        + ("students", "profiles"),
+        ("title", "data", "base", "baseline", "variants", "sweeps", "test", "notes", *_FURTHER),
         str(path),
     )
     variants = dict(_variants(content, path))
@@ -287,6 +286,7 @@ def _variants(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Map
             yield name, {**common, **own, "set": {**common.get("set", {}), **further}}
 
 
+_FURTHER = ("students", "profiles")
 # What a variant, and what is said for all of them, may have.
 _VARIANT = ("set", "cut", "model", "teacher", "recipe", "bridge", "train", "index")
 

@@ -42,7 +42,7 @@ from puma_cli.profiling.cost.flops import ForwardFlops, count_flops  # noqa: E40
 from puma_cli.pruning.planning.plan import make_plan  # noqa: E402
 from puma_cli.report.numbers import count, size_on_disk, three_digits  # noqa: E402
 
-# An input of M-BEIR's kind: half of them texts, half images of up to 300 merged patches with a text.
+# Inputs of M-BEIR's kind: half of them texts, half images of 300 merged patches with a text.
 TEXT_TOKENS, IMAGE_TOKENS = 60, 300
 MEGA = 1_000_000
 RECIPES = ("default", "qlora-24gb", "8gpu-fsdp")
@@ -332,14 +332,17 @@ def _training_table(large: Large, depths: tuple[int, ...]) -> list[str]:
 _HEAD = """\
 # Large models: computed, not measured
 
-Made by `python benchmarks/ablations/large_models.py`. Nothing on this page ran on a GPU: parameters are those of puma's plan of each cut,
-memory is its forecast of a training, FLOPs are its cost model's, all on stand-ins with the published configurations and no content.
+Made by `python benchmarks/ablations/large_models.py`. Nothing on this page ran on a GPU:
+parameters are those of puma's plan of each cut, memory is its forecast of a training, FLOPs are
+its cost model's, all on stand-ins with the published configurations and no content.
 
-Assumed: half of the inputs are texts of {text} tokens, half images of {image} tokens with such a text; a GPU does {share} of its published
-bfloat16 FLOPs, eight together {scaling} of eight times that; 95% of a card can be used. A million pairs are a million queries with a positive
-each, seen once by the student; the teacher reads every input once. Memory is the most of one process, the models' opening included: where
-that is what does not fit, the teacher's embeddings can be computed on another machine and given as a folder. What a cut keeps of its
-model's quality is not said here: it was measured on small models alone ([ablations](ablations.md)).
+Assumed: half of the inputs are texts of {text} tokens, half images of {image} tokens with such a
+text; a GPU does {share} of its published bfloat16 FLOPs, eight together {scaling} of eight times
+that; 95% of a card can be used. A million pairs are a million queries with a positive each, seen
+once by the student; the teacher reads every input once. Memory is the most of one process, the
+models' opening included: where that is what does not fit, the teacher's embeddings can be
+computed on another machine and given as a folder. What a cut keeps of its model's quality is not
+said here: it was measured on small models alone ([ablations](ablations.md)).
 """
 
 

@@ -27,12 +27,15 @@ from ablations.tables import (
 _HEAD = """\
 # Ablations
 
-Every table here is made of the lines in [ablations/](ablations/) by `python benchmarks/ablations tables`; do not edit it by hand. Runs are
-described in [benchmarks/ablations](../../benchmarks/ablations/README.md). Choices are made on val; test is scored once for each chosen setting.
+Every table here is made of the lines in [ablations/](ablations/) by `python benchmarks/ablations
+tables`; do not edit it by hand. Runs are described in
+[benchmarks/ablations](../../benchmarks/ablations/README.md). Choices are made on val; test is
+scored once for each chosen setting.
 
-How to read it: means are over tasks, then over seeds. Intervals are 95%, by a bootstrap that draws seeds and, within each task, queries,
-the same for both sides of a difference. A difference in bold has an interval without 0; with three to five seeds it still says little of
-other seeds. *Training* is the median time of one training on the machine that the lines name.
+How to read it: means are over tasks, then over seeds. Intervals are 95%, by a bootstrap that
+draws seeds and, within each task, queries, the same for both sides of a difference. A difference
+in bold has an interval without 0; with three to five seeds it still says little of other seeds.
+*Training* is the median time of one training on the machine that the lines name.
 """
 _BLOCK = re.compile(r"(<!-- ablations: ([\w-]+) -->\n).*?(<!-- end of ablations -->)", re.DOTALL)
 
@@ -114,18 +117,14 @@ def section(question: Question, setup: Setup, results: Results, folder: Path) ->
     return [line for table in tables for line in ("", *table)][1:]
 
 
-def _bar(
-    question: Question, data: str, setup: Setup, results: Results
-) -> list[list[str]]:
+def _bar(question: Question, data: str, setup: Setup, results: Results) -> list[list[str]]:
     return [
         *(bar_table(question, data, setup, results, split) for split in (VAL, TEST)),
         task_table(question, data, setup, results),
     ]
 
 
-def figures_of(
-    questions: Sequence[Question], setup: Setup, results: Results
-) -> dict[str, str]:
+def figures_of(questions: Sequence[Question], setup: Setup, results: Results) -> dict[str, str]:
     """Return the figures as SVG by name, those for which there are results."""
     found: dict[str, Figure | None] = {}
     for question in questions:

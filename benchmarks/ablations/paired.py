@@ -39,9 +39,7 @@ class Paired:
     seeds: int
 
 
-def resampled(
-    tasks: Sequence[Array], resamples: int = RESAMPLES, seed: int = 0
-) -> Array:
+def resampled(tasks: Sequence[Array], resamples: int = RESAMPLES, seed: int = 0) -> Array:
     """Resample seeds and queries, and return the means over the tasks, (B, M).
 
     A draw takes S seeds with replacement, the same for all tasks and models, and each task's

@@ -16,7 +16,7 @@ from puma_cli.profiling.profile import read_profile
 
 # The judge of these students has the quantities and the ranks already.
 sys.path.insert(0, str(HERE.parent / "analyze"))
-from predictor import quantities, rank_correlation  # noqa: E402
+from predictor import quantities, rank_correlation
 
 RESAMPLES = 2_000
 

@@ -24,7 +24,7 @@ _STOPPED = (130, 143)
 _held: set[int] = set()
 
 
-class CommandFailed(PumaError):
+class CommandFailedError(PumaError):
     """A command ended with an error."""
 
 
@@ -57,7 +57,7 @@ def run_puma(words: Sequence[str | Path], log: Path, apart: bool = False) -> End
             is its own; otherwise here, which saves the seconds of loading torch.
 
     Raises:
-        CommandFailed: it ended with an error.
+        CommandFailedError: it ended with an error.
         KeyboardInterrupt: it was interrupted or terminated.
     """
     if apart:
@@ -79,7 +79,7 @@ def run(command: Sequence[str | Path], log: Path) -> Ended:
     """Run a command to its end, its output added to a file; a signal to this process stops both.
 
     Raises:
-        CommandFailed: it ended with an error.
+        CommandFailedError: it ended with an error.
         KeyboardInterrupt: it was interrupted or terminated.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,9 @@ def run(command: Sequence[str | Path], log: Path) -> Ended:
         output.flush()
         start = output.tell()
         environment = {**os.environ, "NO_COLOR": "1"}
-        process = subprocess.Popen(words, stdout=output, stderr=output, env=environment, pass_fds=_held)
+        process = subprocess.Popen(
+            words, stdout=output, stderr=output, env=environment, pass_fds=_held
+        )
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
@@ -112,7 +114,7 @@ def _check(code: int, words: Sequence[str], text: str, log: Path) -> None:
         raise KeyboardInterrupt
     if code:
         tail = "\n".join(text.rstrip().splitlines()[-_TAIL:])
-        raise CommandFailed(
+        raise CommandFailedError(
             f"`{shlex.join(words[:4])} ...` ended with exit code {code}.",
             cause=tail,
             hint=f"All that it said is in {log}.",

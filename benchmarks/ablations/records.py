@@ -138,8 +138,7 @@ def hits_of(key: str, scores: Scores, folder: Path, modalities: Mapping[str, str
         modalities: of the candidates, by id.
     """
     ranks = {
-        pool: {row.task: packed(row.ranks) for row in scores.of_pool(pool)}
-        for pool in scores.pools
+        pool: {row.task: packed(row.ranks) for row in scores.of_pool(pool)} for pool in scores.pools
     }
     wrong = {}
     if UNION in scores.pools:
@@ -176,9 +175,7 @@ def commit() -> str:
 
 
 def _git(*words: str) -> str:
-    done = subprocess.run(
-        ["git", *words], capture_output=True, text=True, check=False, cwd=ROOT
-    )
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=ROOT)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 

@@ -71,7 +71,10 @@ def main() -> None:
     torch.manual_seed(settings.seed)
     data = open_training_data(settings)
     order, examples, steps = plan_steps(settings, data)
-    batches = [examples.batch(*reversed(order.batch(number))) for number in range(steps)]
+    batches = []
+    for number in range(steps):
+        epoch, indices = order.batch(number)
+        batches.append(examples.batch(indices, epoch))
     began = time.monotonic()
     taught = teach(settings.teacher, batches, device) if settings.teacher != NO_TEACHER else {}
     teaching = time.monotonic() - began
@@ -144,7 +147,7 @@ def losses_of(
 ) -> list[tuple[float, torch.nn.Module, bool]]:
     """Return weight, loss, and whether it is the teacher's."""
     loss = settings.loss
-    directions = ("query_to_doc", "doc_to_query") if loss.symmetric else ("query_to_doc",)
+    directions: Any = ("query_to_doc", "doc_to_query") if loss.symmetric else ("query_to_doc",)
     # Apart, the mean of the two is taken, as puma does.
     found: list[tuple[float, torch.nn.Module, bool]] = []
     if loss.contrastive_weight:

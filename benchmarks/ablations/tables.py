@@ -63,8 +63,8 @@ def beside(
         return None
     ours, theirs = common
     _check_alike(ours, theirs, results, split)
-    left = [tasks_of(each, results, split, metric) for each in (ours, theirs)]
-    return compare(*left), len(row.runs) - len(ours.runs)
+    sides = tasks_of(ours, results, split, metric), tasks_of(theirs, results, split, metric)
+    return compare(sides[0], sides[1]), len(row.runs) - len(ours.runs)
 
 
 def _common(row: Row, other: Row, results: Results, split: str) -> tuple[Row, Row] | None:
@@ -75,9 +75,7 @@ def _common(row: Row, other: Row, results: Results, split: str) -> tuple[Row, Ro
     single = [not each.runs[0].trainer for each in (row, other)]
     if not all(there):
         return None
-    seeds = [
-        seed for seed in there[0 if not single[0] else 1] if any(single) or seed in there[1]
-    ]
+    seeds = [seed for seed in there[0 if not single[0] else 1] if any(single) or seed in there[1]]
     if not seeds:
         return None
     runs = [
@@ -207,9 +205,7 @@ def error_table(question: Question, data: str, results: Results) -> list[str]:
         ]
         if not texts or not all(texts):
             continue
-        shares = [
-            [text.count(mark) / len(text) for text in texts] for mark in (RIGHT, SAME, OTHER)
-        ]
+        shares = [[text.count(mark) / len(text) for text in texts] for mark in (RIGHT, SAME, OTHER)]
         cells = " | ".join(
             f"{_percent(statistics.fmean(each))} ({_percent(min(each))} to {_percent(max(each))})"
             for each in shares
@@ -315,9 +311,7 @@ def task_table(question: Question, data: str, setup: Setup, results: Results) ->
         teacher = _mean_of([(full["key"], TEST)], results, "hit@5", task)
         counts = 100 * (teacher - by_chance) >= ABOVE_CHANCE
         counted += counts
-        cells = [
-            _percent(_mean_of(_keys(row, results), results, metric, task)) for row in there
-        ]
+        cells = [_percent(_mean_of(_keys(row, results), results, metric, task)) for row in there]
         own = _percent(_mean_of([(full["key"], TEST)], results, metric, task))
         lines.append(f"| {task} | {'yes' if counts else 'no'} | {own} | {' | '.join(cells)} |")
     return [
@@ -334,12 +328,8 @@ def _keys(row: Row, results: Results) -> list[tuple[str, str]]:
     return [(run.key, TEST) for run in row.runs if (run.key, TEST) in results.lines]
 
 
-def _mean_of(
-    keys: Iterable[tuple[str, str]], results: Results, metric: str, task: str
-) -> float:
-    return statistics.fmean(
-        float(results.hits[key].values(metric)[task].mean()) for key in keys
-    )
+def _mean_of(keys: Iterable[tuple[str, str]], results: Results, metric: str, task: str) -> float:
+    return statistics.fmean(float(results.hits[key].values(metric)[task].mean()) for key in keys)
 
 
 def student_table(lines: Sequence[dict[str, Any]]) -> list[str]:
@@ -355,10 +345,12 @@ def student_table(lines: Sequence[dict[str, Any]]) -> list[str]:
         if len(kept) > 1:
             error += statistics.variance(kept) / len(kept)
         reach = 196 * error**0.5
+        scores = runs[0]["scores"]
+        untrained = scores["cut"]["hit@1"] / scores["teacher"]["hit@1"]
         rows.append(
             f"| {teacher} | {say_layers(layers)} of {runs[0]['depth']} | {len(runs)} | "
             f"{100 * statistics.fmean(kept):.1f}% ± {reach:.1f} | "
-            f"{_percent(runs[0]['scores']['cut']['hit@1'] / runs[0]['scores']['teacher']['hit@1'])}% |"
+            f"{_percent(untrained)}% |"
         )
     head = [
         "| teacher | layers | seeds | keeps of hit@1 on test | untrained cut keeps |",

@@ -24,7 +24,7 @@ from puma_cli.pruning.planning.plan import depth_of
 FRESH = "fresh"
 
 
-class OutOfTime(PumaError):
+class OutOfTimeError(PumaError):
     """A training was stopped with its state saved, as the time was up."""
 
 
@@ -62,7 +62,7 @@ class Workplace:
         if make:
             with self.once(folder) as missing:
                 if missing:
-                    sizes = [
+                    sizes: list[Any] = [
                         word
                         for option, size in (found.scenes or {}).items()
                         for word in (f"--{option.replace('_', '-')}", str(size))
@@ -75,7 +75,7 @@ class Workplace:
 
         Raises:
             ConfigError: the environment does not say where it is.
-            OutOfTime: its training will go on the next time.
+            OutOfTimeError: its training will go on the next time.
         """
         model = self.setup.models[name]
         if model.variable and os.environ.get(model.variable):
@@ -110,7 +110,7 @@ class Workplace:
         """Train to the end of the training, or of the time; return seconds and peak memory.
 
         Raises:
-            OutOfTime: the training will go on the next time.
+            OutOfTimeError: the training will go on the next time.
         """
         command = ["distill", *words, "--output-dir", folder, "--device", self.device]
         command += _going_on(folder)
@@ -118,7 +118,7 @@ class Workplace:
             command += ["--stop-after", f"{max(0.05, left):.2f}"]
         ended = run_puma(command, self.log, apart=self.apart)
         if read_provenance(folder) is None or (folder / "training").is_dir():
-            raise OutOfTime(
+            raise OutOfTimeError(
                 f"The training in {folder} was stopped, with its state saved.",
                 hint="Type the same command again to go on.",
             )
@@ -129,8 +129,10 @@ class Workplace:
         folder = self.root / "profiles" / f"{model}-{data}"
         with self.once(folder) as missing:
             if missing:
-                words = [self.model(model), "--data", self.data(data), "--device", self.device]
-                run_puma(["analyze", *words, "--output-dir", folder], self.log)
+                words: list[Any] = [self.model(model), "--data", self.data(data)]
+                words += ["--device", self.device]
+                words = ["analyze", *words, "--output-dir", folder]
+                run_puma(words, self.log)
         return read_profile(folder)
 
     def layers(self, run: Run) -> tuple[int, ...]:
@@ -148,7 +150,7 @@ class Workplace:
         folder = self.root / "cuts" / (f"{run.model}-{name}" + f"-{run.data}" * run.bridge)
         with self.once(folder) as missing:
             if missing:
-                words = [model, "--layers", ",".join(map(str, layers))]
+                words: list[Any] = [model, "--layers", ",".join(map(str, layers))]
                 if run.bridge:
                     words += ["--bridge", "--data", str(self.data(run.data))]
                 run_puma(["prune", *words, "--output-dir", folder], self.log)
@@ -202,7 +204,9 @@ def limited(workplace: Workplace, minutes: float) -> Workplace:
 
 def _going_on(folder: Path) -> list[str]:
     """Return what a training is told of what an earlier session has left."""
-    if any((folder / name).is_file() for name in (LAYOUT.training_settings, LAYOUT.training_stages)):
+    if any(
+        (folder / name).is_file() for name in (LAYOUT.training_settings, LAYOUT.training_stages)
+    ):
         return ["--resume"]
     # Killed before it had noted its settings: there is nothing to go on from.
     return ["--overwrite"] if folder.exists() and read_provenance(folder) is None else []

@@ -12,10 +12,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 SETUP = """
 data:
-  tiny: {model: tiny, recipe: RECIPE, metric: hit@1, cut: first 2, variable: TINY_SCENES, seeds: [0, 1]}
+  tiny:
+    {model: tiny, recipe: RECIPE, cut: first 2, variable: TINY_SCENES, seeds: [0, 1]}
 models:
   tiny: {variable: TINY_MODEL}
-  longer: {start: tiny, data: tiny, recipe: RECIPE, set: {train.steps: 2, loss.cosine: 0.0, train.cache_teacher: false}}
 """
 RECIPE = """
 loss: {contrastive: info_nce, contrastive_weight: 0.5, symmetric: true, cosine: 5.0}

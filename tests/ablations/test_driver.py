@@ -73,7 +73,8 @@ def test_a_training_without_time_left_goes_on_the_next_time(
 def test_a_run_that_fails_is_told_and_the_others_are_done(
     words: list[str], asked: Path, there: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _one_variant(asked, "bad: {set: {loss.hints: 1.0, loss.hint_depths: '9'}}\n  fine: {train: none}")
+    bad = "bad: {set: {loss.hints: 1.0, loss.hint_depths: '9'}}"
+    _one_variant(asked, f"{bad}\n  fine: {{train: none}}")
     assert main([*words, "run", *there]) == 1
     said = capsys.readouterr().out
     assert "loss.hint_depths names 9" in said and "2 runs done, 1 left, 1 failed." in said
@@ -105,9 +106,7 @@ def test_two_drivers_do_not_share_a_run(asked: Path, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_goes_on_where_it_was(
-    words: list[str], asked: Path
-) -> None:
+def test_a_driver_that_is_killed_goes_on_where_it_was(words: list[str], asked: Path) -> None:
     """Its lock lives on in its training, beside which no other driver begins one."""
     _one_variant(asked, "taught: {set: {train.steps: 400, train.save_every: 5}}")
     driver = Path(__file__).parents[2] / "benchmarks" / "ablations"

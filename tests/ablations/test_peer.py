@@ -23,6 +23,7 @@ pytest.importorskip("sentence_transformers")
 pytest.importorskip("accelerate")
 
 
+@pytest.mark.slow
 def test_a_student_is_trained_scored_and_timed(words: list[str], asked: Path) -> None:
     (asked / "questions" / "x.yaml").write_text(
         "title: t\ndata: {tiny: {seeds: [0]}}\nvariants:\n  peer: {train: sentence-transformers}\n"

@@ -1,4 +1,4 @@
-"""Tables are what the lines say, by a naive count; and the committed ones are those of the lines."""
+"""Tables say what the lines do, by a naive count, and the committed ones are up to date."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ablations.grid import QUESTIONS, Question, Row, Run, Setup, read_questions, read_setup
+from ablations.grid import QUESTIONS, Question, Run, Setup, read_questions, read_setup
 from ablations.page import section, write_pages
 from ablations.paired import compare
 from ablations.records import RESULTS, append, packed, read_results, unpacked
