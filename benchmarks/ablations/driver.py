@@ -221,12 +221,10 @@ def _trained(run: Run, cut: str, place: Workplace) -> dict[str, Any]:
 
 def _by_puma(run: Run, cut: str, student: Path, place: Workplace) -> dict[str, Any]:
     memory = 0.0
-    with place.cache() as cache:
-        words = place.training(run, cut, cache)
-        if read_provenance(student) is None or (student / LAYOUT.training).is_dir():
-            left = place.limit
-            short = place if left is None else _keeping(place, left)
-            memory = short.distill(words, student)["memory"]
+    if read_provenance(student) is None or (student / LAYOUT.training).is_dir():
+        words = place.training(run, cut, place.teacher_cache)
+        short = place if place.limit is None else _keeping(place, place.limit)
+        memory = short.distill(words, student)["memory"]
     command = ["puma", "distill", *place.training(run, cut, None), "--output-dir", student]
     done = read_provenance(student)
     assert done is not None

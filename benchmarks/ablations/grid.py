@@ -287,6 +287,7 @@ def _variants(content: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Map
 
 
 _FURTHER = ("students", "profiles")
+_FURTHER = ("students", "profiles")
 # What a variant, and what is said for all of them, may have.
 _VARIANT = ("set", "cut", "model", "teacher", "recipe", "bridge", "train", "index")
 

@@ -34,8 +34,9 @@ scored once for each chosen setting.
 
 How to read it: means are over tasks, then over seeds. Intervals are 95%, by a bootstrap that
 draws seeds and, within each task, queries, the same for both sides of a difference. A difference
-in bold has an interval without 0; with three to five seeds it still says little of other seeds.
-*Training* is the median time of one training on the machine that the lines name.
+in bold has an interval without 0 over several seeds; with three to five seeds it still says
+little of other seeds. *Training* is the median time of one training on the machine that the lines
+name.
 """
 _BLOCK = re.compile(r"(<!-- ablations: ([\w-]+) -->\n).*?(<!-- end of ablations -->)", re.DOTALL)
 

@@ -182,7 +182,8 @@ def _difference(found: Paired | None) -> str:
     if found is None:
         return NONE
     bounds = found.difference_interval
-    apart = bounds.low > 0 or bounds.high < 0
+    # Of one seed nothing is claimed.
+    apart = found.seeds > 1 and (bounds.low > 0 or bounds.high < 0)
     text = f"{100 * found.difference:+.1f} ({100 * bounds.low:+.1f} to {100 * bounds.high:+.1f})"
     return f"**{text}**" if apart else text
 
@@ -345,6 +346,8 @@ def student_table(lines: Sequence[dict[str, Any]]) -> list[str]:
         if len(kept) > 1:
             error += statistics.variance(kept) / len(kept)
         reach = 196 * error**0.5
+        scores = runs[0]["scores"]
+        untrained = scores["cut"]["hit@1"] / scores["teacher"]["hit@1"]
         scores = runs[0]["scores"]
         untrained = scores["cut"]["hit@1"] / scores["teacher"]["hit@1"]
         rows.append(

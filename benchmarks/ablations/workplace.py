@@ -174,17 +174,10 @@ class Workplace:
             words += ["--set", f"train.cache_dir={cache}"]
         return words
 
-    @contextmanager
-    def cache(self) -> Iterator[Path]:
-        """Give a folder for teachers' embeddings that no other driver writes to."""
-        number = 0
-        while True:
-            folder = self.root / "teacher-cache" / str(number)
-            with locked(self.root / "locks" / f"cache-{number}", wait=False) as ours:
-                if ours:
-                    yield folder
-                    return
-            number += 1
+    @property
+    def teacher_cache(self) -> Path:
+        """Where teachers' embeddings stay; several trainings may fill it at once."""
+        return self.root / "teacher-cache"
 
     @contextmanager
     def once(self, folder: Path) -> Iterator[bool]:
