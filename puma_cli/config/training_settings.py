@@ -68,6 +68,8 @@ class LossSettings:
         hints: weight of E||norm(h_t[j]) - norm(h_s[i])||^2 / D at inner depths i of the student and
             j = i * L / k of the teacher (>= 0).
         hint_depths: those depths i (1 to k - 1); by default all.
+        frozen_candidates: candidates are the teacher's cached embeddings, and only queries train,
+            for an index that the teacher has made.
         projection: a linear map from the student's embeddings to the teacher's, in front of `mse`,
             `cosine` and `bank`: `none`; `ridge`, fitted once before the first step; or `learned`,
             which starts there and trains on. It is not part of the student.
@@ -91,12 +93,13 @@ class LossSettings:
     learn_temperature: bool = False
     dimensions: tuple[int, ...] = ()
     false_negative_margin: float | None = None
+    frozen_candidates: bool = False
 
     @property
     def needs_teacher(self) -> bool:
         """Whether a term or a mask asks the teacher."""
         terms = any(getattr(self, name) for name in DISTILLING)
-        return terms or self.false_negative_margin is not None
+        return terms or self.false_negative_margin is not None or self.frozen_candidates
 
 
 @dataclass(frozen=True)

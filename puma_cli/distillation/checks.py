@@ -32,7 +32,7 @@ def check_training(settings: DistillSettings) -> None:
         raise ConfigError(
             "The loss compares with a teacher, but the teacher is 'none'.",
             hint="Give --teacher MODEL, or leave out what compares with it: "
-            f"{_named(DISTILLING)}, loss.false_negative_margin.",
+            f"{_named(DISTILLING)}, loss.false_negative_margin, loss.frozen_candidates.",
         )
     if settings.teacher != NO_TEACHER and not settings.loss.needs_teacher:
         raise ConfigError(
@@ -77,6 +77,8 @@ def check_training(settings: DistillSettings) -> None:
             f"train.cache_dir is {settings.train.cache_dir!r}, but nothing is cached.",
             hint="Set train.cache_teacher=true too, or leave the folder out.",
         )
+    if settings.loss.frozen_candidates:
+        _check_frozen_candidates(settings)
     _check_what_trains(settings)
 
 
@@ -109,6 +111,37 @@ def without_effect(settings: DistillSettings) -> list[str]:
         for name, chosen, partnered, partner in needs
         if chosen and not partnered
     ]
+
+
+def _check_frozen_candidates(settings: DistillSettings) -> None:
+    """Refuse what asks for candidates of the student's own."""
+    loss, train = settings.loss, settings.train
+    reasons = (
+        (
+            not reads_once(settings),
+            "no embeddings of the teacher are kept.",
+            "Set train.cache_teacher=true too.",
+        ),
+        (
+            bool(loss.hints) or loss.projection != "none",
+            "loss.hints or loss.projection would train candidates of the student's own.",
+            "Leave them out.",
+        ),
+        (
+            settings.batch.bad_images == "skip",
+            "the student does not read the candidates' images, so it cannot leave any out.",
+            "Set batch.bad_images=error.",
+        ),
+        (
+            bool(train.validation_limit),
+            "a validation would score candidates of the student's own.",
+            "Set train.validation_limit=0, which keeps the last weights, and score the result with "
+            "puma eval --query-model STUDENT --candidate-model TEACHER.",
+        ),
+    )
+    for wrong, cause, hint in reasons:
+        if wrong:
+            raise ConfigError(f"loss.frozen_candidates is set, but {cause}", hint=hint)
 
 
 def _check_what_trains(settings: DistillSettings) -> None:
@@ -181,6 +214,7 @@ def check_widths(settings: DistillSettings, student: int, teacher: int) -> None:
         ConfigError: names the lengths and what to change.
     """
     compared = ("hints",) if settings.loss.projection != "none" else (*PROJECTED, "hints")
+    compared = (*compared, "frozen_candidates")
     wrong = [name for name in compared if getattr(settings.loss, name)]
     if student != teacher and wrong:
         raise ConfigError(

@@ -107,6 +107,7 @@ class Step:
         self._settings, self._cache = settings, cache
         self._processes, self._sharded = processes, sharded
         self._asks_teacher = objective.needs_teacher and cache is None
+        self._frozen = objective.settings.frozen_candidates
 
     def prepare(self, batch: ContrastiveBatch) -> Prepared:
         """Return the batch with its tensors on the CPU, or with its chunks if it needs several.
@@ -115,8 +116,9 @@ class Step:
             DataError: an image is missing or cannot be decoded.
         """
         embedder, settings = self._pair.embedder, self._settings
-        shares = deal(batch.inputs, self._processes.count)
-        inputs = [batch.inputs[place] for place in shares[self._processes.place]]
+        read = batch.queries if self._frozen else batch.inputs
+        shares = deal(read, self._processes.count)
+        inputs = [read[place] for place in shares[self._processes.place]]
         if not inputs:
             return Prepared(batch, shares, inputs)
         if settings.chunk_tokens is not None or settings.chunk_pixels is not None:
@@ -203,6 +205,8 @@ class Step:
                 labels = labels.kept(seen[:count], seen[count:])
                 count, seen = len(labels.target), seen.to(device)
                 known, theirs = student[seen], None if theirs is None else theirs[seen]
+            elif self._frozen and theirs is not None:
+                known = torch.cat([student, theirs[count:].to(student.dtype)])
             labels = labels.to(device)
             taught = None if theirs is None else Embeddings.of(theirs, count, inner)
             sides = Embeddings.of(known, count, inner)
@@ -211,7 +215,8 @@ class Step:
         assert student.grad is not None
         gradient = self._own(student.grad, prepared, len(ours))
         bare = {name: value.detach() for name, value in terms.items()}
-        shown, left_out = Embeddings.of(known.detach(), count, inner), len(student) - len(known)
+        shown = Embeddings.of(known.detach(), count, inner)
+        left_out = len(batch.inputs) - len(known)
         return Outcome(loss.detach(), bare, shown, labels, left_out), gradient
 
     def _own(self, gradient: Tensor, prepared: Prepared, rows: int) -> Tensor:
