@@ -15,7 +15,8 @@ from puma_cli.checkpoint.inspection import inspect_folder
 from puma_cli.cli.app import run
 from puma_cli.config.settings import ExportSettings
 from puma_cli.errors import ConfigError
-from puma_cli.exporting.export import export, parse_prompts
+from puma_cli.exporting.export import export
+from puma_cli.exporting.outgoing import parse_prompts
 from puma_cli.exporting.template import exported_template
 from puma_cli.exporting.weights import VLLM, renamed
 from puma_cli.models.embedder_settings import EmbedderSettings

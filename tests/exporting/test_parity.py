@@ -15,11 +15,13 @@ from PIL import Image
 
 from puma_cli.config.settings import ExportSettings
 from puma_cli.errors import VerificationError
-from puma_cli.exporting.export import PARITY, export, reference
+from puma_cli.exporting.export import export
+from puma_cli.exporting.formats import PARITY
 from puma_cli.exporting.loaders import with_transformers
 from puma_cli.exporting.parity import check
 from puma_cli.exporting.parity.check import check_export, compare_answers, plain_batch
 from puma_cli.exporting.parity.probes import ProbeBatch, probe_batches
+from puma_cli.exporting.parity.reference import reference
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.opening import load
 from tests.exporting.conftest import without_torchvision
@@ -184,7 +186,7 @@ def test_other_vectors_leave_no_folder(
     headed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "puma_cli.exporting.export.exported_template", lambda own: own.template + " "
+        "puma_cli.exporting.format_files.exported_template", lambda own: own.template + " "
     )
     with pytest.raises(VerificationError, match=r"other vectors|does not open"):
         export(ExportSettings(str(headed_model), tmp_path / "out", format="transformers"))

@@ -15,10 +15,11 @@ from typing import Any, Final
 from puma_cli.checkpoint import layout
 from puma_cli.checkpoint.json_object import read_object
 from puma_cli.checkpoint.links import checked_file, open_regular
-from puma_cli.checkpoint.output_folder import write_json, write_text
+from puma_cli.checkpoint.output_folder import write_json
 from puma_cli.errors import CheckpointError
 from puma_cli.models.family_names import EMBEDS
 from puma_cli.progress import SILENT, Reporter
+from puma_cli.pruning.writing.template_file import set_template
 from puma_cli.report.numbers import size_on_disk
 
 # What loaders read; weights in other formats would still hold every layer.
@@ -148,8 +149,7 @@ def write_embedder_files(parent: Path, folder: Path, reporter: Reporter = SILENT
             f"{settings.max_pixels:,} pixels: {layout.CHAT_TEMPLATE} and {layout.PREPROCESSOR} now "
             "say so too."
         )
-    write_text(folder / layout.CHAT_TEMPLATE, settings.template)
-    (folder / layout.LAYOUT.old_chat_template).unlink(missing_ok=True)
+    set_template(folder, settings.template)
     if settings.sees:
         limit_pixels(folder, settings.image_size)
     return True
