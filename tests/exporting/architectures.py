@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
+from puma_cli.exporting.formats import TRANSFORMERS
+from puma_cli.exporting.loaders import with_transformers
 from puma_cli.exporting.parity.check import compare_answers, plain_batch
 from puma_cli.exporting.parity.probes import ProbeBatch
 from puma_cli.models.embedder import Embedder
@@ -31,8 +36,25 @@ from tests.models.importing.builders import (
 VISION = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 TEXT = ("qwen2", "qwen3")
 ARCHITECTURES = VISION + TEXT
+# What a mutant is away by, of a vector's length.
+CAUGHT = 1e-3
 # Numbers that a bridge gives.
 OUTPUTS = 24
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model and its exports.
+
+    Args:
+        exported: a folder for each format.
+        opened: that of sentence-transformers, as it opens without torchvision.
+    """
+
+    model: Embedder
+    exported: Path
+    opened: Path
+    batches: Mapping[str, ProbeBatch]
 
 
 def build_embedder(folder: Path, kind: str, **changes: Any) -> Path:
@@ -84,3 +106,20 @@ def differences(
     }
     cases = compare_answers(model, batches, loader.answer(request))
     return {case.name: case.difference for case in cases}
+
+
+def stock(name: str) -> Any:
+    """Return the module of a loader."""
+    if name == TRANSFORMERS:
+        return with_transformers
+    pytest.importorskip("sentence_transformers")
+    from puma_cli.exporting.loaders import with_sentence_transformers
+
+    return with_sentence_transformers
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
