@@ -104,7 +104,11 @@ def test_mteb_scores_an_exported_model_as_puma_eval_does(
     settings = ExportSettings(str(tiny_checkpoint), tmp_path / "out", prompts=prompts, verify=False)
     export(settings)
     opened = without_torchvision(settings.output_dir, tmp_path / "opened")
-    model = theirs.SentenceTransformer(str(opened), device="cpu")
+    # What sentence-transformers tells mteb of a folder on this disk says nothing of images.
+    model = mteb.models.SentenceTransformerEncoderWrapper(
+        theirs.SentenceTransformer(str(opened), device="cpu")
+    )
+    model.mteb_model_meta.modalities = ["text", "image"]
     result = mteb.evaluate(model, [task_of(tiny_scenes, number)], cache=None)
     (found,) = result[0].scores["test"]
     words = ["eval", str(settings.output_dir), "--data", str(tiny_scenes), "--no-cache"]
