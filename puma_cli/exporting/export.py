@@ -16,7 +16,7 @@ from puma_cli.config.settings import ExportSettings
 from puma_cli.exporting.card import write_export_card
 from puma_cli.exporting.format_files import write_format
 from puma_cli.exporting.formats import ALL, FORMATS, LOADERS, PARITY, VLLM
-from puma_cli.exporting.hub import push
+from puma_cli.exporting.hub import check_name, push
 from puma_cli.exporting.outgoing import Outgoing, open_outgoing, parse_prompts
 from puma_cli.exporting.parity.check import ExportParity, check_export
 from puma_cli.exporting.parity.reference import reference
@@ -57,6 +57,8 @@ def export(settings: ExportSettings, reporter: Reporter = SILENT) -> ExportResul
     check_settings(settings)
     prompts = parse_prompts(settings.prompts)
     shard_bytes = None if settings.shard_size is None else parse_size(settings.shard_size)
+    if settings.push_to_hub is not None:
+        check_name(settings.push_to_hub)
     check_free(settings.output_dir, settings.overwrite)
     model = open_outgoing(settings, prompts, resolve(settings.model, reporter))
     formats = FORMATS if settings.format == ALL else (settings.format,)

@@ -29,7 +29,7 @@ def write_format(
     reporter: Reporter,
 ) -> None:
     """Write a format's folder, but for its card and provenance."""
-    copy_side_files(model.folder, folder, reporter)
+    copy_side_files(model.folder, folder, reporter, keeps_head=True)
     _drop_modules(folder)
     write_embedder_settings(model.settings, folder)
     if model.head is not None:

@@ -17,6 +17,7 @@ from puma_cli.errors import ConfigError
 from puma_cli.models.embedder_settings import EOS, EmbedderSettings, decoder_width, settings_for
 from puma_cli.models.head import Head, read_head
 from puma_cli.models.head_file import BRIDGE
+from puma_cli.models.processors import check_processors
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def open_outgoing(settings: ExportSettings, prompts: Mapping[str, str], folder: 
         ConfigError: more dimensions than it has were asked for, or it is read in mid-prompt.
     """
     embedder = settings_for(folder)
+    check_processors(folder, embedder)
     _check_pooling(embedder)
     if embedder.query_instruction is not None:
         prompts = {"query": embedder.query_instruction, **prompts}

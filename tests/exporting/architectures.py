@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from puma_cli.exporting.formats import TRANSFORMERS
 from puma_cli.exporting.loaders import with_transformers
@@ -89,6 +91,21 @@ def build_embedder(folder: Path, kind: str, **changes: Any) -> Path:
         "head": BRIDGE,
     }
     write_embedder_settings(EmbedderSettings(**(told | changes)), folder)
+    return folder
+
+
+def as_chat_model(source: Path, folder: Path) -> Path:
+    """Copy an embedder with the class of a chat model: an LM head of its own, bfloat16, shards."""
+    shutil.copytree(source, folder)
+    (folder / "model.safetensors").unlink()
+    base = AutoModel.from_pretrained(source)
+    for part in (base.config, base.config.get_text_config()):
+        part.tie_word_embeddings = False
+    kinds: Any = (AutoModelForImageTextToText, AutoModelForCausalLM)
+    auto = kinds[base.config.model_type in TEXT]
+    whole = auto.from_config(base.config)
+    whole.model.load_state_dict(base.state_dict())
+    whole.to(torch.bfloat16).save_pretrained(folder, max_shard_size="60kB")
     return folder
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import normalize
 
 from puma_cli.config.settings import ExportSettings
@@ -17,12 +20,14 @@ from puma_cli.exporting.loaders import with_transformers
 from puma_cli.exporting.parity.check import OTHER_BATCH, SAME_BATCH
 from puma_cli.exporting.parity.probes import probe_batches
 from puma_cli.exporting.parity.reference import reference
+from puma_cli.models.head_file import BRIDGE
 from puma_cli.models.opening import load
 from tests.exporting.architectures import (
     ARCHITECTURES,
     CAUGHT,
     VISION,
     Made,
+    as_chat_model,
     build_embedder,
     differences,
     edit,
@@ -95,3 +100,55 @@ def test_other_poolings_are_carried(tmp_path: Path, kind: str, pooling: str) -> 
     # Read elsewhere, the vectors are others.
     edit(tmp_path / "out" / "embedder.json", lambda told: told.update(pooling="last"))
     assert max(differences(with_transformers, tmp_path / "out", model, batches).values()) > CAUGHT
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_chat_model_in_shards_is_exported(
+    make: Callable[[str], Made], kind: str, tmp_path: Path
+) -> None:
+    made = make(kind)
+    folder = as_chat_model(made.model.folder, tmp_path / "chat")
+    assert len(list(folder.glob("model-*.safetensors"))) > 2
+    export(ExportSettings(str(folder), tmp_path / "out", format="vllm", verify=False))
+    model = reference(folder, "auto", load(folder, "cpu").head)
+    found = differences(with_transformers, tmp_path / "out", model, made.batches)
+    for name, difference in found.items():
+        assert difference <= (SAME_BATCH if made.batches[name].exact else OTHER_BATCH), name
+    check_vllm(tmp_path / "out", kind)
+    check_vllm(made.exported / "vllm", kind)
+
+
+# How vLLM renames what it reads, and what its modules are then called.
+MAPPED = {
+    "qwen2_vl": (("visual.", "visual."), ("model.", "language_model.model.")),
+    "qwen2_5_vl": (("visual.", "visual."), ("model.", "language_model.model.")),
+    "qwen3_vl": (
+        ("model.visual.", "visual."),
+        ("model.language_model.", "language_model.model."),
+    ),
+    "qwen2": (("model.", "model."),),
+    "qwen3": (("model.", "model."),),
+}
+MODULES = re.compile(
+    r"(language_model\.)?model\.(layers\.\d+\.\S+|embed_tokens\.weight|norm\.weight)"
+    r"|visual\.(blocks|merger|patch_embed|deepstack_merger_list|pos_embed)\.\S+"
+)
+
+
+def check_vllm(folder: Path, kind: str) -> None:
+    """Check that vLLM has a module for every tensor, and no head of its own to look for."""
+    tensors = {name for file in folder.glob("*.safetensors") for name in _names(file)}
+    assert "lm_head.weight" not in tensors
+    for name in tensors:
+        prefix, new = next(pair for pair in MAPPED[kind] if name.startswith(pair[0]))
+        assert MODULES.fullmatch(new + name.removeprefix(prefix)), name
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"][0].endswith(
+        "ForConditionalGeneration" if kind in VISION else "ForCausalLM"
+    )
+    assert config["tie_word_embeddings"] is True
+    assert config.get("text_config", config)["tie_word_embeddings"] is True
+
+
+def _names(file: Path) -> set[str]:
+    return set() if file.name == BRIDGE else set(load_file(file))
