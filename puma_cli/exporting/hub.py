@@ -10,7 +10,7 @@ from puma_cli.errors import ConfigError, OutputError
 def check_name(name: str) -> None:
     """Raise ConfigError for what cannot be the name of a model on the hub."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
