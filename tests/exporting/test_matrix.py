@@ -107,6 +107,7 @@ def test_a_chat_model_in_shards_is_exported(
     make: Callable[[str], Made], kind: str, tmp_path: Path
 ) -> None:
     made = make(kind)
+    assert made.model.folder is not None
     folder = as_chat_model(made.model.folder, tmp_path / "chat")
     assert len(list(folder.glob("model-*.safetensors"))) > 2
     export(ExportSettings(str(folder), tmp_path / "out", format="vllm", verify=False))

@@ -137,7 +137,7 @@ def test_a_bridge_is_fitted_to_means(here: Path) -> None:
     puma("prune", "model", "--keep", 2, "--bridge", "--data", "data", "-o", "bridged")
     whole, cut, bridged = (load(name, "cpu") for name in ("model", "cut", "bridged"))
     batch = whole.collate([Input(text=text) for text in TEXTS])
-    (states,), goal = read_cuts(whole, [[0, 1]], batch)
+    (states,), goal = read_cuts(whole, [(0, 1)], batch)
     torch.testing.assert_close(states, cut.post_norm_states(batch).detach())
     torch.testing.assert_close(goal, whole.post_norm_states(batch).detach())
     documents = [f"A {thing} that is {colour} all over." for colour in ("red", "blue") for thing in
