@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from puma_cli.cli.app import run
+from tests.models.importing.builders import sentence_transformer
+from tests.models.importing.texts import text_data
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(?:<!-- not run: (\w+) -->\n)?```(python|)\n(.*?)```", re.DOTALL)
 # Why a block may be left out, and how many are.
-LEFT_OUT = {"network": 2, "torchvision": 1}
-NAMES = ("analyze", "distill", "mine", "eval", "export")
+LEFT_OUT = {"network": 4, "torchvision": 1, "vllm": 1}
+NAMES = ("analyze", "distill", "mine", "eval", "export", "import")
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in NAMES))
 # A training as the documents have it takes minutes: it is stopped after two steps.
 SHORT = ["--set", "train.steps=2", "--set", "train.validation_limit=1", "--overwrite"]
@@ -39,13 +41,15 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pairs = [{"query": f"thing {n}", "positive": f"the {n}th thing"} for n in range(6)]
         lines = "".join(f"{json.dumps(pair)}\n" for pair in pairs)
         Path("shop/pairs.jsonl").write_text(lines, encoding="utf-8")
+        text_data(folder / "data")
+        sentence_transformer(folder / "embedder", prompts={"query": "ask: ", "document": ""})
         # As good as a trained one, where it is only used.
         shutil.copytree("pruned", "student")
     return folder
 
 
 def _blocks(document: str) -> list[tuple[str, str, str]]:
-    """Return the fenced blocks of a document that hold Python or commands of puma.
+    """Return the fenced blocks of a document that hold Python, commands of puma, or are not run.
 
     With each, why it is not run, or an empty string, and its language.
     """
@@ -53,7 +57,7 @@ def _blocks(document: str) -> list[tuple[str, str, str]]:
     return [
         (why, kind, body)
         for why, kind, body in BLOCK.findall(text)
-        if kind == "python" or body.startswith("puma ")
+        if why or kind == "python" or body.startswith("puma ")
     ]
 
 

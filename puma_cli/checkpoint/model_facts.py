@@ -49,10 +49,12 @@ def model_facts(folder: Path) -> Iterator[tuple[str, str]]:
 def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:
     from puma_cli.models.head_file import head_shape
     from puma_cli.models.importing.found import find_settings
+    from puma_cli.models.processors import check_processors
 
     try:
         found = find_settings(folder)
         settings = found.settings
+        check_processors(folder, settings)
         head = None if settings.head is None else head_shape(folder, settings.head)
     except PumaError as error:
         yield "embeds", f"no: {error.problem} {error.cause}".strip()
@@ -71,6 +73,8 @@ def _embedder_facts(folder: Path) -> Iterator[tuple[str, str]]:
         yield "instruction of all without one", repr(settings.default_instruction)
     if settings.query_instruction is not None:
         yield "instruction of queries", repr(settings.query_instruction)
+    if not settings.normalize:
+        yield "length of vectors", "as it comes: they are not normalised"
     if settings.sees:
         yield "pixels per image", f"{settings.min_pixels} to {settings.max_pixels}"
     else:

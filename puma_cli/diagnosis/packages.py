@@ -77,7 +77,10 @@ def examine_optional() -> Iterator[Finding]:
             yield Finding("optional", distribution, "not installed", ABSENT, hint=f"For {purpose}.")
         else:
             yield _imported(distribution, module, f"pip install --force-reinstall {distribution}")
-    if find_spec(LOOKED_FOR) is not None:
+    if find_spec(LOOKED_FOR) is None:
+        hint = "For sentence-transformers to read images of exports; puma needs none."
+        yield Finding("optional", LOOKED_FOR, "not installed", ABSENT, hint=hint)
+    else:
         yield _imported(
             LOOKED_FOR, LOOKED_FOR, "Install the release that fits torch, or none: puma needs none."
         )

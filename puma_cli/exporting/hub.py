@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from puma_cli.errors import OutputError
+from puma_cli.errors import ConfigError, OutputError
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError for what cannot be the name of a model on the hub."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ConfigError(
+            f"The hub can have no model of the name {name!r}.",
+            cause=str(error).splitlines()[0],
+            hint="Write ORG/NAME, such as --push-to-hub my-org/my-student.",
+        ) from error
 
 
 def push(folder: Path, name: str, private: bool) -> str:

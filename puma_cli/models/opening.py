@@ -69,6 +69,8 @@ def load(
                 trust_remote_code=bool(code),
             )
         tokenizer, image_processor = open_processors(folder, settings)
+    except CheckpointError:
+        raise
     except Exception as error:  # transformers and safetensors raise many kinds here
         raise CheckpointError(
             f"{folder} cannot be opened as a model.",

@@ -17,6 +17,7 @@ from puma_cli.config.settings import AnalyzeSettings
 from puma_cli.data.mbeir import MbeirFolder
 from puma_cli.interruption import StopRequest
 from puma_cli.models.embedder import Embedder
+from puma_cli.models.embedder_settings import settings_for
 from puma_cli.models.inputs import Input
 from puma_cli.models.opening import load
 from puma_cli.processes import ALONE, Processes, join
@@ -41,6 +42,7 @@ from puma_cli.profiling.retrieval.readings import CUTS
 from puma_cli.profiling.retrieval.readout import read_out_depths
 from puma_cli.profiling.retrieval.retention import retention_curves
 from puma_cli.profiling.sampling import sample_for
+from puma_cli.profiling.states.depth_states import check_reads_one_token
 from puma_cli.progress import SILENT, Reporter
 from puma_cli.report.profile_page import write_profile_page
 
@@ -65,7 +67,7 @@ def analyze(
 
     Raises:
         CheckpointError: the model cannot be opened.
-        ConfigError: a setting has an illegal value.
+        ConfigError: a setting has an illegal value, or the model is pooled by the mean.
         DataError: the data set is missing, broken or too large to be held at every depth.
         DeviceError: the device is not there, or runs out of memory.
         NumericError: a layer's output is not finite.
@@ -79,6 +81,7 @@ def analyze(
         check_free(settings.output_dir, settings.overwrite)
     data = MbeirFolder(settings.data)
     model = resolve(settings.model, reporter)
+    check_reads_one_token(settings_for(model))
 
     def measure() -> tuple[LayerProfile, dict[str, list[Bridge]]]:
         embedder = load(model, settings.device, settings.dtype)

@@ -24,6 +24,7 @@ from puma_cli.profiling.retrieval.passes import storage
 from puma_cli.profiling.sampling import sample_for
 from puma_cli.profiling.similarity.cka import cka_bytes
 from puma_cli.profiling.similarity.probe import KEPT_ROWS
+from puma_cli.profiling.states.depth_states import check_reads_one_token
 from puma_cli.progress import SILENT, Reporter
 
 
@@ -57,7 +58,7 @@ def plan_analysis(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> Ana
 
     Raises:
         CheckpointError: the model's config is missing or broken.
-        ConfigError: a setting has an illegal value.
+        ConfigError: a setting has an illegal value, or the model reads no single token.
         DataError: the data set is missing or broken, or has more queries than can be held.
     """
     check_settings(settings)
@@ -72,12 +73,14 @@ def plan_analysis(settings: AnalyzeSettings, reporter: Reporter = SILENT) -> Ana
             f"{folder / CONFIG} does not say how deep and how wide the decoder is.",
             cause="It has no num_hidden_layers or no hidden_size.",
         )
+    embeds = settings_for(folder)
+    check_reads_one_token(embeds)
     sample = sample_for(settings, data)
     bridged = bool(settings.bridge_rows) and data.has_training and depth > 1
     memory, passes, written = memory_needed(
         depth=depth,
         width=width,
-        outputs=settings_for(folder).dimension,
+        outputs=embeds.dimension,
         held=len(sample.queries) + sample.positives,
         rows=settings.bridge_rows if bridged else 0,
         keep_last=settings.keep_last,

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from puma_cli.cli.app import run
+from puma_cli.config.settings import ExportSettings
 from puma_cli.data.mbeir import MbeirFolder, TaskName
 from puma_cli.data.records import TASK_MODALITIES
+from puma_cli.evaluation.score_folder import read_scores
 from puma_cli.evaluation.scoring import evaluate_embedder
+from puma_cli.exporting.export import export
 from puma_cli.models.opening import load
+from tests.exporting.conftest import without_torchvision
 
 mteb = pytest.importorskip("mteb")
 
@@ -82,6 +87,33 @@ def test_mteb_and_puma_agree(tiny_checkpoint: Path, tiny_scenes: Path, number: i
     (found,) = result[0].scores["test"]
     row = evaluate_embedder(load(tiny_checkpoint, "cpu"), folder).row(f"scenes_task{number}")
     assert not row.ties.any()
+    assert found["ndcg_at_10"] == pytest.approx(row.score("ndcg@10"), abs=2e-5)
+    assert found["mrr_at_10"] == pytest.approx(row.score("mrr@10"), abs=2e-5)
+    assert 0 < row.score("ndcg@10") < 1
+
+
+@pytest.mark.parametrize("number", [1, 0])
+def test_mteb_scores_an_exported_model_as_puma_eval_does(
+    tiny_checkpoint: Path, tiny_scenes: Path, tmp_path: Path, number: int
+) -> None:
+    """mteb opens the export as it opens any folder of sentence-transformers; no code is puma's."""
+    theirs = pytest.importorskip("sentence_transformers")
+    folder = MbeirFolder(tiny_scenes)
+    prompt = folder.instructions.pick(folder.queries("test", TaskName("scenes", number))[0])
+    prompts = (f"query={prompt}",)
+    settings = ExportSettings(str(tiny_checkpoint), tmp_path / "out", prompts=prompts, verify=False)
+    export(settings)
+    opened = without_torchvision(settings.output_dir, tmp_path / "opened")
+    # What sentence-transformers tells mteb of a folder on this disk says nothing of images.
+    model = mteb.models.SentenceTransformerEncoderWrapper(
+        theirs.SentenceTransformer(str(opened), device="cpu")
+    )
+    model.mteb_model_meta.modalities = ["text", "image"]
+    result = mteb.evaluate(model, [task_of(tiny_scenes, number)], cache=None)
+    (found,) = result[0].scores["test"]
+    words = ["eval", str(settings.output_dir), "--data", str(tiny_scenes), "--no-cache"]
+    assert run([*words, "--device", "cpu", "-o", str(tmp_path / "scores")]) == 0
+    row = read_scores(tmp_path / "scores").row(f"scenes_task{number}")
     assert found["ndcg_at_10"] == pytest.approx(row.score("ndcg@10"), abs=2e-5)
     assert found["mrr_at_10"] == pytest.approx(row.score("mrr@10"), abs=2e-5)
     assert 0 < row.score("ndcg@10") < 1

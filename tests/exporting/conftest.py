@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from puma_cli.config.settings import ExportSettings
 from puma_cli.exporting.export import export
+from puma_cli.exporting.formats import SENTENCE_TRANSFORMERS
+from puma_cli.exporting.parity.probes import probe_batches
+from puma_cli.exporting.parity.reference import reference
+from puma_cli.models.opening import load
+from tests.exporting.architectures import VISION, Made, build_embedder
 from tests.headed import add_head
 
 
@@ -41,3 +48,21 @@ def without_torchvision(source: Path, folder: Path) -> Path:
     content["extra_special_tokens"] = {"image_token": "<|image_pad|>"}
     path.write_text(json.dumps(content))
     return folder
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    """Return what makes an architecture's model and exports, once."""
+
+    @cache
+    def made(kind: str) -> Made:
+        root = tmp_path_factory.mktemp(kind)
+        folder, exported = build_embedder(root / "model", kind), root / "exported"
+        export(ExportSettings(str(folder), exported, format="all", verify=False))
+        opened = exported / SENTENCE_TRANSFORMERS
+        if kind in VISION:
+            opened = without_torchvision(opened, root / "opened")
+        model = reference(folder, "float32", load(folder, "cpu").head)
+        return Made(model, exported, opened, probe_batches(root, kind in VISION))
+
+    return made

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from puma_cli.checkpoint.inspection import inspect_folder
 from puma_cli.cli.app import run
 from puma_cli.config.settings import ExportSettings
-from puma_cli.errors import ConfigError
-from puma_cli.exporting.export import export, parse_prompts
+from puma_cli.errors import CheckpointError, ConfigError
+from puma_cli.exporting.export import export
+from puma_cli.exporting.outgoing import parse_prompts
 from puma_cli.exporting.template import exported_template
 from puma_cli.exporting.weights import VLLM, renamed
 from puma_cli.models.embedder_settings import EmbedderSettings
@@ -63,17 +64,6 @@ def test_the_head_is_a_dense_module_without_activation(exported: Path, headed_mo
     assert torch.equal(dense["linear.bias"], head.bias)
 
 
-# How vLLM renames what it reads, before it looks for a module of the name.
-MAPPED = {
-    "qwen2_vl": (("visual.", "visual."), ("model.", "language_model.model.")),
-    "qwen2_5_vl": (("visual.", "visual."), ("model.", "language_model.model.")),
-    "qwen3_vl": (
-        ("model.visual.", "visual."),
-        ("model.language_model.", "language_model.model."),
-    ),
-    "qwen2": (("model.", "model."),),
-    "qwen3": (("model.", "model."),),
-}
 PREFIXES = {
     "qwen2_vl": ("language_model.", "visual."),
     "qwen2_5_vl": ("model.language_model.", "model.visual."),
@@ -84,21 +74,16 @@ PREFIXES = {
 
 
 @pytest.mark.parametrize("model_type", VLLM)
-def test_names_are_those_that_vllm_maps_to_its_modules(model_type: str) -> None:
+def test_names_are_written_alike_wherever_they_come_from(model_type: str) -> None:
     decoder, *vision = PREFIXES[model_type]
-    names = [f"{decoder}layers.0.mlp.up_proj.weight", f"{decoder}embed_tokens.weight"]
-    names += [f"{prefix}blocks.1.attn.qkv.bias" for prefix in vision]
-    for name in names:
-        written = renamed(name, VLLM[model_type])
-        prefix, new = next(pair for pair in MAPPED[model_type] if written.startswith(pair[0]))
-        found = new + written.removeprefix(prefix)
-        assert re.fullmatch(
-            r"(language_model\.)?model\.(layers\.\d+\..*|embed_tokens\.weight|norm\.weight)|"
-            r"visual\.blocks\..*",
-            found,
-        ), (name, written, found)
+    naming = VLLM[model_type]
+    name = f"{decoder}layers.0.mlp.up_proj.weight"
+    assert renamed(name, naming) == f"{naming.decoder}layers.0.mlp.up_proj.weight"
+    names = [name, *(f"{prefix}blocks.1.attn.qkv.bias" for prefix in vision)]
+    for written in (renamed(each, naming) for each in names):
         # A second export changes nothing.
-        assert renamed(written, VLLM[model_type]) == written
+        assert written.startswith((naming.decoder, naming.vision))
+        assert renamed(written, naming) == written
 
 
 def test_the_layout_of_vllm_has_a_head_that_is_tied(exported: Path) -> None:
@@ -144,3 +129,51 @@ def test_the_command_tells_where_and_how_well(
     assert "is not empty" in capsys.readouterr().err
     assert run([*words, "--format", "onnx", "--overwrite"]) == 2
     assert "must be one of transformers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("preprocessor_config.json", "has no image processor"),
+        ("tokenizer.json", "has no tokenizer"),
+        ("bridge.safetensors", "is missing"),
+        ("model.safetensors", "holds no"),
+    ],
+)
+def test_half_a_model_is_refused_before_anything_is_written(
+    headed_model: Path, tmp_path: Path, missing: str, says: str
+) -> None:
+    folder = tmp_path / "half"
+    shutil.copytree(headed_model, folder)
+    (folder / missing).unlink()
+    with pytest.raises(CheckpointError, match=says) as caught:
+        export(ExportSettings(str(folder), tmp_path / "out", verify=False))
+    assert caught.value.hint and not (tmp_path / "out").exists()
+    facts = inspect_folder(folder).facts if missing != "model.safetensors" else []
+    assert all(name != "embeds by" for name, _ in facts)
+
+
+def test_a_bridge_of_another_width_is_refused(headed_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(headed_model, folder)
+    save_file(
+        {"weight": torch.zeros(16, 24), "bias": torch.zeros(24)}, folder / "bridge.safetensors"
+    )
+    with pytest.raises(CheckpointError, match="maps 16 numbers"):
+        export(ExportSettings(str(folder), tmp_path / "out", verify=False))
+
+
+def test_a_name_that_the_hub_cannot_have_is_refused_first(
+    headed_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="no model of the name 'a b'"):
+        export(ExportSettings(str(headed_model), tmp_path / "out", push_to_hub="a b"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_that_goes_along_is_not_said_to_be_left_out(
+    headed_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(headed_model), "-o", str(tmp_path / "out"), "--no-verify"]
+    assert run(words) == 0
+    assert "Left out" not in capsys.readouterr().err

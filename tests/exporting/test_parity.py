@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,16 @@ from PIL import Image
 
 from puma_cli.config.settings import ExportSettings
 from puma_cli.errors import VerificationError
-from puma_cli.exporting.export import PARITY, export, reference
+from puma_cli.exporting.export import export
+from puma_cli.exporting.formats import PARITY
 from puma_cli.exporting.loaders import with_transformers
 from puma_cli.exporting.parity import check
-from puma_cli.exporting.parity.check import check_export, compare_answers, plain_batch
+from puma_cli.exporting.parity.check import check_export
 from puma_cli.exporting.parity.probes import ProbeBatch, probe_batches
+from puma_cli.exporting.parity.reference import reference
 from puma_cli.models.embedder import Embedder
 from puma_cli.models.opening import load
+from tests.exporting.architectures import differences
 from tests.exporting.conftest import without_torchvision
 
 
@@ -36,19 +38,7 @@ def model(headed_model: Path) -> Embedder:
 
 
 def _worst(folder: Path, model: Embedder, batches: Mapping[str, ProbeBatch]) -> float:
-    request = {
-        "folder": str(folder),
-        "batches": {name: plain_batch(batch) for name, batch in batches.items()},
-    }
-    answers = with_transformers.answer(request)
-    return max(case.difference for case in compare_answers(model, batches, answers))
-
-
-@pytest.mark.parametrize("name", ["transformers", "sentence-transformers", "vllm"])
-def test_every_format_makes_the_same_vectors_in_transformers(
-    exported: Path, name: str, model: Embedder, batches: Mapping[str, ProbeBatch]
-) -> None:
-    assert _worst(exported / name, model, batches) <= 2e-5
+    return max(differences(with_transformers, folder, model, batches).values())
 
 
 def test_sentence_transformers_makes_the_same_vectors(
@@ -105,59 +95,6 @@ def test_an_export_is_compared_in_a_process_of_its_own_and_says_so(
     )
 
 
-def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
-def _template(folder: Path, old: str, new: str) -> None:
-    path = folder / "chat_template.jinja"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
-MUTANTS: dict[str, Callable[[Path], object]] = {
-    "template without its last token": lambda folder: _template(folder, "<|embed|>", ""),
-    "missing image prefix": lambda folder: _template(folder, "<|vision_start|>", ""),
-    "instruction after the text": lambda folder: _template(
-        folder, "gathered.lines + [part.text]", "[part.text] + gathered.lines"
-    ),
-    "other pixel limits": lambda folder: _edit(
-        folder / "preprocessor_config.json",
-        lambda content: content.update(size={"shortest_edge": 784, "longest_edge": 784}),
-    ),
-    "a dropped bridge": lambda folder: _edit(
-        folder / "embedder.json", lambda content: content.pop("head")
-    ),
-    "missing normalisation": lambda folder: _edit(
-        folder / "embedder.json", lambda content: content.update(normalize=False)
-    ),
-}
-
-
-@pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_is_far_away(
-    name: str, exported: Path, model: Embedder, batches: Mapping[str, ProbeBatch], tmp_path: Path
-) -> None:
-    folder = tmp_path / "mutant"
-    shutil.copytree(exported / "transformers", folder)
-    MUTANTS[name](folder)
-    assert _worst(folder, model, batches) > 1e-3
-
-
-def test_a_loader_that_reads_one_token_early_is_far_away(
-    exported: Path,
-    model: Embedder,
-    batches: Mapping[str, ProbeBatch],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    right = with_transformers.last_places
-    monkeypatch.setattr(with_transformers, "last_places", lambda mask: right(mask) - 1)
-    assert _worst(exported / "transformers", model, batches) > 1e-3
-
-
 def test_other_positions_are_far_away(
     batches: Mapping[str, ProbeBatch], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -184,7 +121,7 @@ def test_other_vectors_leave_no_folder(
     headed_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "puma_cli.exporting.export.exported_template", lambda own: own.template + " "
+        "puma_cli.exporting.format_files.exported_template", lambda own: own.template + " "
     )
     with pytest.raises(VerificationError, match=r"other vectors|does not open"):
         export(ExportSettings(str(headed_model), tmp_path / "out", format="transformers"))

@@ -17,6 +17,17 @@ from sentence_transformers import SentenceTransformer
 def main() -> None:
     """Answer the request in the file that it names."""
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    answers = answer(request)
+    assert "puma_cli" not in sys.modules
+    save_file(
+        answers,
+        request["answers"],
+        metadata={"sentence-transformers": sentence_transformers.__version__},
+    )
+
+
+def answer(request):  # type: ignore[no-untyped-def]
+    """Return the vectors (B, D) of each of the request's batches, by name."""
     model = SentenceTransformer(
         request["folder"], device="cpu", model_kwargs={"dtype": torch.float32}
     )
@@ -33,12 +44,7 @@ def main() -> None:
             convert_to_tensor=True,
             show_progress_bar=False,
         ).contiguous()
-    assert "puma_cli" not in sys.modules
-    save_file(
-        answers,
-        request["answers"],
-        metadata={"sentence-transformers": sentence_transformers.__version__},
-    )
+    return answers
 
 
 def shown(entry):  # type: ignore[no-untyped-def]

@@ -67,7 +67,13 @@ def module_settings(folder: Path) -> EmbedderSettings:
     transformer = _optional(folder / TRANSFORMER_CONFIG)
     prompts = read_prompts(folder)
     sees = config["model_type"] not in TEXT
-    asked_in_turns = "message" in (transformer.get("modality_config") or {})
+    modalities = transformer.get("modality_config") or {}
+    if not isinstance(modalities, dict):
+        raise CheckpointError(
+            f"{folder / TRANSFORMER_CONFIG} has a modality_config that names no modalities.",
+            hint="Download or copy the checkpoint again.",
+        )
+    asked_in_turns = "message" in modalities
     if sees and not asked_in_turns:
         raise CheckpointError(
             f"{folder} sees images, but is not asked in turns.",
@@ -105,7 +111,11 @@ def _read_modules(folder: Path) -> dict[str, str]:
             for each in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no list of modules.", cause=str(error)) from error
+        raise CheckpointError(
+            f"{path} is no list of modules.",
+            cause=f"{type(error).__name__}: {error}.",
+            hint="Download or copy the checkpoint again.",
+        ) from error
     found: dict[str, str] = {}
     for full, place in entries:
         package, _, kind = full.rpartition(".")
@@ -142,7 +152,7 @@ def _pooling(folder: Path, modules: Mapping[str, str]) -> str:
     modes = content.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _LEGACY.items() if content.get(key)] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else list(modes)
+    modes = modes if isinstance(modes, list) else [modes]
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         raise CheckpointError(
             f"{path} asks for the pooling {' and '.join(map(str, modes))}.",
@@ -174,7 +184,14 @@ def _dense_outputs(folder: Path, name: str) -> int:
                 f"{path} has {key} {content[key]!r}.",
                 cause="puma maps the pooled embedding alone.",
             )
-    return int(content["out_features"])
+    outputs = content.get("out_features")
+    if not isinstance(outputs, int) or outputs < 1:
+        raise CheckpointError(
+            f"{path} has out_features {outputs!r}.",
+            cause="It is the length of the embeddings.",
+            hint="Download or copy the checkpoint again.",
+        )
+    return outputs
 
 
 def _template(
@@ -197,7 +214,13 @@ def _template(
             f"{folder} is asked in turns and has no chat template.",
             cause=f"{TRANSFORMER_CONFIG} lists `message`; {layout.CHAT_TEMPLATE} is missing.",
         )
-    asked = (transformer.get("processing_kwargs") or {}).get("chat_template") or {}
+    asked = transformer.get("processing_kwargs") or {}
+    asked = (asked.get("chat_template") or {}) if isinstance(asked, dict) else None
+    if not isinstance(asked, dict):
+        raise CheckpointError(
+            f"{folder / TRANSFORMER_CONFIG} has processing_kwargs that are no settings by name.",
+            hint="Download or copy the checkpoint again.",
+        )
     values = {key: value for key, value in asked.items() if key != "restore_suffix"}
     # What is handed to a template there is written into it here.
     preset = "".join(f"{{%- set {key} = {_jinja(value)} -%}}" for key, value in values.items())

@@ -89,7 +89,7 @@ def _merge(source: Path, adapter: Path, deltas: Mapping[str, Delta], target: Pat
 
     settings = _settings(source)
     with new_folder(target, inputs=[source, adapter]) as draft:
-        copy_side_files(source, draft)
+        copy_side_files(source, draft, keeps_head=True)
         for name in (layout.CONFIG, layout.INDEX):
             if (source / name).is_file():
                 shutil.copyfile(source / name, draft / name)

@@ -13,6 +13,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from puma_cli.config.layers import are_first, are_first_and_last
 from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.models.embedder import Embedder
+from puma_cli.models.embedder_settings import MEAN
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch
@@ -135,8 +136,14 @@ def read_cuts(embedder: Embedder, cuts: Sequence[Cut], batch: Batch) -> tuple[Te
     """Return the post-norm states of each cut (K, B, D) and the whole model's embeddings (B, D_t).
 
     First layers, and these with the very last, are read in passing; other lists take a second,
-    shorter pass each.
+    shorter pass each, and so do all of a model that is pooled by the mean.
     """
+    if embedder.settings.pooling == MEAN:
+        pooled = []
+        for cut in cuts:
+            with embedder.layers(cut):
+                pooled.append(embedder.post_norm_states(batch))
+        return torch.stack(pooled), embedder.apply_head(embedder.post_norm_states(batch))
     depth = embedder.depth
     states = read_states(
         embedder, batch, keep_last=any(are_first_and_last(cut, depth) for cut in cuts)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from puma_cli.errors import ConfigError, NumericError
 from puma_cli.models.embedder import Embedder
-from puma_cli.models.embedder_settings import MEAN
+from puma_cli.models.embedder_settings import MEAN, EmbedderSettings
 from puma_cli.models.processing import Batch
 from puma_cli.profiling.states.last_layer import last_layer_at
 
@@ -36,6 +36,17 @@ class DepthStates:
     keep_last: Tensor | None = None
 
 
+def check_reads_one_token(settings: EmbedderSettings) -> None:
+    """Raise ConfigError for a model that is pooled by the mean of its tokens."""
+    if settings.pooling == MEAN:
+        raise ConfigError(
+            "The model is pooled by the mean of its tokens (pooling 'mean').",
+            cause="An analysis reads what every depth says at one token of each input.",
+            hint="Choose the cut yourself: `puma prune MODEL --keep K`, with --bridge --data DATA "
+            "for a head that needs no training, and compare cuts with `puma eval`.",
+        )
+
+
 @torch.no_grad()
 def read_states(
     embedder: Embedder, batch: Batch, places: Tensor | None = None, keep_last: bool = False
@@ -52,12 +63,7 @@ def read_states(
         ConfigError: the model reads no single token.
         NumericError: the last layer, run at one token, is not what the model computes.
     """
-    if embedder.settings.pooling == MEAN:
-        raise ConfigError(
-            "The model is pooled by the mean of its tokens.",
-            cause="What every depth says is read at one token.",
-            hint="Cut it with --keep-layers, and compare students with puma eval.",
-        )
+    check_reads_one_token(embedder.settings)
     reader = _Reader(embedder, batch, places, keep_last)
     hooks = [
         layer.register_forward_pre_hook(reader.before(), with_kwargs=True)

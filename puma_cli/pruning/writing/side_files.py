@@ -15,10 +15,11 @@ from typing import Any, Final
 from puma_cli.checkpoint import layout
 from puma_cli.checkpoint.json_object import read_object
 from puma_cli.checkpoint.links import checked_file, open_regular
-from puma_cli.checkpoint.output_folder import write_json, write_text
+from puma_cli.checkpoint.output_folder import write_json
 from puma_cli.errors import CheckpointError
 from puma_cli.models.family_names import EMBEDS
 from puma_cli.progress import SILENT, Reporter
+from puma_cli.pruning.writing.template_file import set_template
 from puma_cli.report.numbers import size_on_disk
 
 # What loaders read; weights in other formats would still hold every layer.
@@ -34,6 +35,7 @@ _NOT_OURS: Final = frozenset({layout.TRAINING, layout.LAST, layout.STAGES, "trai
 # No tokenizer or template comes near; a data set in the folder does.
 _LARGEST: Final = 512 * 2**20
 _LARGEST_MODULES: Final = 2**20
+_OLD_HEAD: Final = "a head belongs to the layers that it was fitted after"
 
 
 @dataclass(frozen=True)
@@ -68,20 +70,27 @@ def find_side_files(parent: Path) -> SideFiles:
             _add(parent, path, taken, left, _LARGEST)
     head = _head_of(parent)
     if head:
-        left.append((head, "a head belongs to the layers that it was fitted after"))
+        left.append((head, _OLD_HEAD))
     return SideFiles(tuple(taken), tuple(left))
 
 
-def copy_side_files(parent: Path, folder: Path, reporter: Reporter = SILENT) -> list[str]:
+def copy_side_files(
+    parent: Path, folder: Path, reporter: Reporter = SILENT, *, keeps_head: bool = False
+) -> list[str]:
     """Copy a checkpoint's side files into `folder` and return their names.
 
     The reporter is told what stays behind that one might miss.
+
+    Args:
+        keeps_head: the caller writes the head, so that nobody misses it.
 
     Raises:
         CheckpointError: a side file cannot be read, or is a link that leads out of the checkpoint.
     """
     found = find_side_files(parent)
     for name, reason in found.left:
+        if keeps_head and reason == _OLD_HEAD:
+            continue
         reporter.note(f"Left out: {name} ({reason}).")
     for path in found.taken:
         target = folder / path
@@ -148,8 +157,7 @@ def write_embedder_files(parent: Path, folder: Path, reporter: Reporter = SILENT
             f"{settings.max_pixels:,} pixels: {layout.CHAT_TEMPLATE} and {layout.PREPROCESSOR} now "
             "say so too."
         )
-    write_text(folder / layout.CHAT_TEMPLATE, settings.template)
-    (folder / layout.LAYOUT.old_chat_template).unlink(missing_ok=True)
+    set_template(folder, settings.template)
     if settings.sees:
         limit_pixels(folder, settings.image_size)
     return True

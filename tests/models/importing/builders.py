@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLModel,
     Qwen2Config,
     Qwen2Model,
     Qwen2VLConfig,
@@ -68,7 +70,7 @@ def text_model(kind: str) -> Any:
 
 
 def vision_model(kind: str, tokenizer: PreTrainedTokenizerFast) -> Any:
-    """Return a tiny `qwen2_vl` or `qwen3_vl`."""
+    """Return a tiny `qwen2_vl`, `qwen2_5_vl` or `qwen3_vl`."""
     names = ("image_pad", "video_pad", "vision_start", "vision_end")
     keys = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     ids: dict[str, Any] = {
@@ -88,6 +90,15 @@ def vision_model(kind: str, tokenizer: PreTrainedTokenizerFast) -> Any:
         }  # fmt: skip
         config = Qwen2VLConfig(text_config=text, vision_config=tower, **ids)
         return _spread(Qwen2VLModel(config))
+    if kind == "qwen2_5_vl":
+        # One block looks through windows, the other at the whole image.
+        windows = {
+            "depth": 2, "hidden_size": 32, "out_hidden_size": WIDTH, "intermediate_size": 48,
+            "num_heads": 2, "patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1],
+        }  # fmt: skip
+        return _spread(
+            Qwen2_5_VLModel(Qwen2_5_VLConfig(text_config=text, vision_config=windows, **ids))
+        )
     deep: dict[str, Any] = {
         "depth": 3, "hidden_size": 32, "out_hidden_size": WIDTH, "intermediate_size": 48,
         "num_heads": 2, "patch_size": 16, "num_position_embeddings": 16,

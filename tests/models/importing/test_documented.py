@@ -39,4 +39,4 @@ def test_everything_in_the_document_runs(
             said = " ".join(capsys.readouterr().out.split())
             for line in body.splitlines():
                 assert " ".join(line.split()) in said, line
-    assert len(ran) == 4
+    assert len(ran) == 5

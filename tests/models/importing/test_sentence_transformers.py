@@ -192,3 +192,47 @@ def test_code_of_its_own_is_not_run_unless_asked(tmp_path: Path) -> None:
     assert type(model.model).__name__ == "Own"
     queries, _ = vectors_of(folder, trust_remote_code=True)
     np.testing.assert_allclose(model.encode_queries(TEXTS), queries, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("2_Dense/config.json", {}, "has out_features None"),
+        ("1_Pooling/config.json", {"pooling_mode": 5}, "asks for the pooling 5"),
+        ("sentence_bert_config.json", {"modality_config": 7}, "names no modalities"),
+        ("modules.json", {"a": 1}, "is no list of modules"),
+        ("config_sentence_transformers.json", None, "is not a JSON object"),
+    ],
+)
+def test_files_that_say_something_else_are_named(
+    tmp_path: Path, file: str, content: Any, says: str
+) -> None:
+    folder = sentence_transformer(tmp_path / "model", dense=8)
+    write(folder / file, content)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        settings_for(folder)
+    assert Path(file).name in caught.value.problem
+
+
+@pytest.mark.parametrize("missing", ["1_Pooling/config.json", "2_Dense/model.safetensors",
+                                     "tokenizer.json", "model.safetensors"])  # fmt: skip
+def test_half_a_copy_is_refused(tmp_path: Path, missing: str) -> None:
+    folder = sentence_transformer(tmp_path / "model", dense=8)
+    (folder / missing).unlink()
+    with pytest.raises(CheckpointError) as caught:
+        load(folder, "cpu")
+    assert Path(missing).name in caught.value.problem and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}", "{% for %}"],
+)
+def test_a_chat_template_is_kept_in_its_sandbox(tmp_path: Path, hostile: str) -> None:
+    forward = {"method": "forward", "method_output_name": "last_hidden_state"}
+    message = {"modality_config": {"message": {**forward, "format": "structured"}}}
+    folder = sentence_transformer(tmp_path / "model", transformer=message)
+    (folder / "chat_template.jinja").write_text(hostile + "{{ messages[0].content[0].text }}")
+    with pytest.raises(CheckpointError, match=r"chat template of .* cannot be used") as caught:
+        settings_for(folder)
+    assert "Error" in caught.value.cause
