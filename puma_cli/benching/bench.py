@@ -74,8 +74,8 @@ def bench(settings: BenchSettings, reporter: Reporter = SILENT) -> Bench:
         work = Load(inputs, settings.alone, settings.batch_size, settings.batch_tokens or None)
         laps = run_rounds(embedders, work, settings.rounds, settings.warmup, reporter)
         memory = {
-            name: _memory(settings, folders[name], embedders[name], work, laps[name], reporter)
-            for name in names
+            name: _memory(name, settings, folders[name], opened, work, laps[name], reporter)
+            for name, opened in embedders.items()
         }
         # While the mixture's pictures are there.
         flops = {name: _flops(embedder, work) for name, embedder in embedders.items()}
@@ -180,6 +180,7 @@ def _kept(settings: BenchSettings) -> tuple[list[Kept], list[str]]:
 
 
 def _memory(
+    name: str,
     settings: BenchSettings,
     folder: Path,
     embedder: Embedder,
@@ -191,7 +192,7 @@ def _memory(
         return weight_bytes(embedder) + laps.working
     if not settings.memory or embedder.device.type != "cpu":
         return None
-    reporter.note(f"Measuring the memory of {folder.name} in a process of its own.")
+    reporter.note(f"Measuring the memory of {name} in a process of its own.")
     return peak_in_process(
         folder,
         [entry for entries in work.inputs.values() for entry in entries],

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from puma_cli.checkpoint.source import PUMA_MINI
 from puma_cli.models.inputs import Input
 
 
@@ -38,12 +39,11 @@ def grown(request: dict[str, Any]) -> int | None:
     from puma_cli.distillation.forecast.peak import PeakMemory
     from puma_cli.models.opening import load
 
-    # What a first use brings in, such as the network's classes, belongs to no model.
-    import transformers.models.qwen2_vl  # noqa: F401  isort: skip
-
+    inputs = [from_plain(entry) for entry in request["inputs"]]
+    # What a first use of the libraries brings in belongs to no model.
+    load(PUMA_MINI, "cpu").encode(inputs[:1] + [e for e in inputs if e.image is not None][:1])
     peak = PeakMemory(torch.device("cpu"))
     embedder = load(request["model"], "cpu", request["dtype"], attention=request["attention"])
-    inputs = [from_plain(entry) for entry in request["inputs"]]
     embedder.encode(inputs, request["batch_size"], tokens=request["batch_tokens"])
     return peak.read()
 
