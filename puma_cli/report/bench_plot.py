@@ -27,14 +27,16 @@ def plot_bench(bench: Bench) -> Figure:
     Of more models than there are colours, these come round again.
     """
     others = bench.models[1:]
-    panels = int(bool(others)) + int(bool(bench.metric))
+    # Of a reference that scores 0 nothing can be kept.
+    scored = [model for model in bench.models if model.kept and model.kept.retention is not None]
+    panels = int(bool(others)) + int(bool(scored))
     with house_style():
         height = max(3.6, 1.4 + 0.22 * len(_KINDS) * max(1, len(others)))
         figure, axes = canvas(WIDTH, height, max(1, panels))
         if others:
             _draw_speed(axes[0], others, bench.models[0].name)
             figure.legend(loc="outside lower center", ncols=min(4, len(others)))
-        if bench.metric:
+        if scored:
             _draw_quality(axes[-1], bench)
         elif not others:
             _draw_alone(axes[0], bench.models[0])
@@ -106,9 +108,10 @@ def _draw_quality(axes: Axes, bench: Bench) -> None:
         axes.annotate(
             f"{_short(model.name)}, {model.layers} layers",
             (cost, model.kept.retention),
-            xytext=(-7, 5) if cost > min(costs) else (7, 5),
+            # Below the rising line, but for the last point, which has no room to its right.
+            xytext=(7, -11) if cost < max(costs) else (-7, 7),
             textcoords="offset points",
-            ha="right" if cost > min(costs) else "left",
+            ha="left" if cost < max(costs) else "right",
             size=8,
         )
     axes.set_xscale("log")

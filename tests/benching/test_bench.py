@@ -14,6 +14,7 @@ from puma_cli.cli.app import run
 from puma_cli.config.settings import BenchSettings
 from puma_cli.config.training_settings import FreshSettings
 from puma_cli.errors import ConfigError, DeviceError, OutputError, PumaError
+from puma_cli.evaluation.score_folder import read_scores
 from puma_cli.models.fresh import build_fresh
 from puma_cli.models.inputs import Input
 from puma_cli.models.opening import load
@@ -65,11 +66,13 @@ def test_the_table_is_of_a_data_set_and_of_scores(
         folder = ["-o", scores[-1], "--pools", "local", "--limit", "2", "-q"]
         assert run(["eval", model, "--data", str(tiny_scenes), *folder]) == 0
     capsys.readouterr()
-    assert run(["bench", *models, "--data", str(tiny_scenes), *QUICK, *scores, "--no-memory"]) == 0
+    more = ["--no-memory", "--metric", "hit@10", "--plot", str(tmp_path / "b.png")]
+    assert run(["bench", *models, "--data", str(tiny_scenes), *QUICK, *scores, *more]) == 0
     printed = capsys.readouterr()
     rows = {line.strip().split("  ")[0]: line for line in printed.out.splitlines() if line.strip()}
     assert rows["decoder layers"].split()[-2:] == [str(TINY_LAYERS), "1"]
-    assert rows["kept"].split()[1] == "100.0%"
+    scored = [read_scores(tmp_path / f"scores{n}").mean("hit@10", "local") for n in range(2)]
+    assert rows["hit@10"].split()[1:] == [f"{100 * score:.1f}%" for score in scored]
     assert f"6 queries and 6 candidates of {tiny_scenes}, test" in printed.out
     assert "Partial" in printed.out
     assert "peak memory" not in rows
@@ -119,10 +122,11 @@ def test_a_process_of_its_own_says_how_it_grew(tmp_path: Path) -> None:
             tmp_path, inputs, dtype="auto", attention="sdpa", batch_size=64, batch_tokens=None
         )
 
+    # Weights that nothing touches, such as those of rare words, are never read from the disk.
     found = grown([Input(text="a red circle")])
     if found is None:
         pytest.skip("This system does not say.")
-    assert 0.9 * weights < found < 4 * weights
+    assert 0.5 * weights < found < 4 * weights
     with pytest.raises(DeviceError, match="cannot be measured") as failed:
         grown([Input(image=Path("absent.png"))])
     assert "--no-memory" in str(failed.value)

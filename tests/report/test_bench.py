@@ -62,3 +62,5 @@ def test_the_figure_names_models_and_quality() -> None:
     assert "times as fast as teacher" in svg
     alone = to_svg(plot_bench(make_bench(make_model("a"))), "bench", "a bench")
     assert "milliseconds each" in alone
+    nothing = [make_model(name, kept=Kept(0.0, None, None)) for name in "ab"]
+    assert "Kept of" not in to_svg(plot_bench(make_bench(*nothing)), "bench", "a bench")
