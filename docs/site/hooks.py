@@ -101,6 +101,17 @@ def relinked(text: str, source: str, page: str) -> str:
     return _LINK.sub(link, text)
 
 
+def on_config(config: Any) -> Any:
+    """Name the pages of commands and of results in the navigation (a hook of mkdocs)."""
+    names = sorted(path.name for path in (ROOT / "docs" / "results").glob("*.md"))
+    names += sorted(posixpath.basename(p) for p in OUTSIDE.values() if p.startswith("results/"))
+    results = [f"results/{name}" for name in names if name != "README.md"]
+    commands = [{posixpath.basename(p)[:-3]: p} for p in command_pages() if "index" not in p]
+    _append(config["nav"], "commands/index.md", commands)
+    _append(config["nav"], "results/README.md", results)
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Add the made pages (a hook of mkdocs)."""
     from mkdocs.structure.files import File
@@ -122,6 +133,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return f"[{match[1]}]({posixpath.relpath(OUTSIDE[path], start)}{match[3] or ''})"
 
     return _LINK.sub(link, markdown)
+
+
+def _append(nav: list[Any], first: str, entries: list[Any]) -> None:
+    """Append entries to the section of the navigation that begins with a page."""
+    if nav and nav[0] == first:
+        nav.extend(entries)
+        return
+    for entry in nav:
+        for inner in entry.values() if isinstance(entry, dict) else ():
+            if isinstance(inner, list):
+                _append(inner, first, entries)
 
 
 def _command(command: Any, name: str, level: int) -> list[str]:
