@@ -80,6 +80,9 @@ def _faster(side: str, kind: str) -> Callable[[ModelResult], str]:
 def _of_ideal(side: str, kind: str) -> Callable[[ModelResult], str]:
     def cell(model: ModelResult) -> str:
         timing = _timing(model, side, kind)
+        if timing.ideal == timing.faster.median == 1:
+            # The reference beside itself.
+            return "–"
         return f"{100 * timing.of_ideal:.0f}% of {timing.ideal:.2f}"
 
     return cell
