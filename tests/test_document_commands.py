@@ -72,6 +72,9 @@ def _words(line: str) -> list[str]:
         words += QUICK
     elif "--output-dir" in words:
         words += ["--overwrite"]
+    if words[0] == "analyze":
+        # Depths are timed in batches of so many.
+        words += ["--batch-size", "16"]
     return words
 
 
