@@ -2,6 +2,7 @@
 #   make demo    the whole path on puma-mini, about ten minutes on two cores (ARGS=--fast: three)
 #   make test    the test suite: CPU, offline
 #   make check   lint, formatting, types
+#   make docs    the documentation site, in site/: no link or anchor may be dead
 # PYTHON=python3.12 picks another interpreter; UV=1 installs with uv instead of pip.
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ STAMP := .venv/.installed
 # Two torch threads in each of several workers would fight for the same cores.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: help demo test slow check format benchmark
+.PHONY: help demo test slow check docs format benchmark
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +44,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "To read it: $(BIN)/python -m http.server -d site"
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -77,7 +77,8 @@ def kind(hint: Any) -> str:
         return f"{kind(known)} or null"
     if origin is tuple:
         inner = kind(arguments[0])
-        return f"({inner})[]" if " or " in inner else f"{inner}[]"
+        # Escaped: Markdown takes a pair of brackets after another for a link.
+        return f"({inner})\\[]" if " or " in inner else f"{inner}\\[]"
     if origin is dict:
         return f"{{name: {kind(arguments[1])}}}"
     if is_dataclass(hint):

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from puma_cli.version import __version__
 
 if TYPE_CHECKING:
+    from puma_cli.benching.bench import bench
     from puma_cli.checkpoint.inspection import inspect_folder
     from puma_cli.config.settings import (
         AnalyzeSettings,
+        BenchSettings,
         DemoSettings,
         EvaluateSettings,
         ExportSettings,
@@ -47,6 +49,7 @@ _HOMES = {
     "evaluate": "puma_cli.evaluation.evaluate",
     "export": "puma_cli.exporting.export",
     "mine": "puma_cli.mining.mine",
+    "bench": "puma_cli.benching.bench",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
     "diagnose": "puma_cli.diagnosis.diagnose",
@@ -56,6 +59,7 @@ _HOMES = {
     "check_data": "puma_cli.data.check.check",
     "run_demo": "puma_cli.demo.stages",
     "AnalyzeSettings": "puma_cli.config.settings",
+    "BenchSettings": "puma_cli.config.settings",
     "PruneSettings": "puma_cli.config.settings",
     "DistillSettings": "puma_cli.config.training_settings",
     "EvaluateSettings": "puma_cli.config.settings",
@@ -69,6 +73,7 @@ _HOMES = {
 
 __all__ = [
     "AnalyzeSettings",
+    "BenchSettings",
     "DemoSettings",
     "DistillSettings",
     "EvaluateSettings",
@@ -80,6 +85,7 @@ __all__ = [
     "TrainingStage",
     "__version__",
     "analyze",
+    "bench",
     "check_data",
     "compare",
     "compare_profiles",

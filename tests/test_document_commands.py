@@ -16,13 +16,18 @@ from tests.models.importing.builders import sentence_transformer
 from tests.models.importing.texts import text_data
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"(?:<!-- not run: (\w+) -->\n)?```(python|)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(?:<!-- not run: (\w+) -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
 # Why a block may be left out, and how many are.
-LEFT_OUT = {"network": 4, "torchvision": 1, "vllm": 1}
-NAMES = ("analyze", "distill", "mine", "eval", "export", "import")
+LEFT_OUT = {"network": 4, "torchvision": 3, "gpu": 5, "vllm": 3, "minutes": 1}
+GUIDES = ("choose-k", "own-pairs", "one-gpu", "many-gpus", "evaluate", "deploy")
+NAMES = (
+    *("quickstart", "tutorial", *(f"guides/{name}" for name in GUIDES)),
+    *("analyze", "distill", "mine", "eval", "export", "import", "bench", "api"),
+)
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in NAMES))
 # A training as the documents have it takes minutes: it is stopped after two steps.
 SHORT = ["--set", "train.steps=2", "--set", "train.validation_limit=1", "--overwrite"]
+QUICK = ["--rounds", "1", "--warmup", "0", "--inputs", "6", "--alone", "1", "--no-memory"]
 SMALL = ["--train-scenes", "60", "--test-targets", "4", "--val-targets", "4", "--overwrite"]
 
 
@@ -49,7 +54,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _blocks(document: str) -> list[tuple[str, str, str]]:
-    """Return the fenced blocks of a document that hold Python, commands of puma, or are not run.
+    """Return the fenced blocks of a document that hold Python, commands of puma, or a mark.
 
     With each, why it is not run, or an empty string, and its language.
     """
@@ -57,7 +62,7 @@ def _blocks(document: str) -> list[tuple[str, str, str]]:
     return [
         (why, kind, body)
         for why, kind, body in BLOCK.findall(text)
-        if why or kind == "python" or body.startswith("puma ")
+        if why or kind == "python" or (not kind and body.startswith("puma "))
     ]
 
 
@@ -65,16 +70,31 @@ def _words(line: str) -> list[str]:
     words = shlex.split(line, comments=True)[1:]
     if words[0] == "distill" and "--dry-run" not in words:
         words += SHORT
-    elif words[0] == "data":
+    elif words[:2] == ["data", "scenes"]:
         words += SMALL
+    elif words[0] == "bench":
+        words += QUICK
     elif "--output-dir" in words:
         words += ["--overwrite"]
+    if words[0] == "analyze":
+        # Depths are timed in batches of so many.
+        words += ["--batch-size", "16"]
     return words
 
 
 def test_few_blocks_are_left_out() -> None:
     found = Counter(why for document in DOCUMENTS for why, _, _ in _blocks(document) if why)
     assert found == LEFT_OUT
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/quickstart.md", "docs/tutorial.md"])
+def test_no_block_of_the_first_pages_is_passed_over(document: str) -> None:
+    """Blocks that show what is printed, or install, are `text`; the README has `make` besides."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    fences = re.findall(r"^```(\w*)$", text, re.MULTILINE)[::2]
+    shown = len([kind for kind in fences if kind == "text"])
+    others = len(re.findall(r"^```\n(?:make|pip) ", text, re.MULTILINE))
+    assert len(_blocks(document)) == len(fences) - shown - others
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Three published models: their raw configs, and the names and shapes of their tensors on disk."""
+"""Four published models: their raw configs, and the names and shapes of their tensors on disk."""
 
 from __future__ import annotations
 
@@ -8,24 +8,42 @@ from stand_in import StandIn
 
 def qwen2_vl_7b() -> StandIn:
     """Return Qwen2-VL-7B-Instruct as published: five files, bfloat16, an LM head of its own."""
+    return _qwen2_vl(3584, 18944, heads=28, key_heads=4, vocabulary=152064, tied=False, files=5)
+
+
+def qwen2_vl_2b() -> StandIn:
+    """Return Qwen2-VL-2B-Instruct as published: two files, bfloat16, the LM head tied."""
+    return _qwen2_vl(1536, 8960, heads=12, key_heads=2, vocabulary=151936, tied=True, files=2)
+
+
+def _qwen2_vl(
+    hidden: int,
+    inner: int,
+    *,
+    heads: int,
+    key_heads: int,
+    vocabulary: int,
+    tied: bool,
+    files: int,
+) -> StandIn:
     config = {
         "architectures": ["Qwen2VLForConditionalGeneration"],
         "model_type": "qwen2_vl",
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
+        "hidden_size": hidden,
+        "intermediate_size": inner,
         "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
         "max_window_layers": 28,
         "sliding_window": 32768,
         "use_sliding_window": False,
-        "vocab_size": 152064,
+        "vocab_size": vocabulary,
         "max_position_embeddings": 32768,
         "rms_norm_eps": 1e-6,
         "rope_theta": 1000000.0,
         "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
         "hidden_act": "silu",
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": tied,
         "torch_dtype": "bfloat16",
         "image_token_id": 151655,
         "video_token_id": 151656,
@@ -38,7 +56,7 @@ def qwen2_vl_7b() -> StandIn:
             "mlp_ratio": 4,
             "num_heads": 16,
             "in_chans": 3,
-            "hidden_size": 3584,
+            "hidden_size": hidden,
             "patch_size": 14,
             "spatial_merge_size": 2,
             "spatial_patch_size": 14,
@@ -53,12 +71,16 @@ def qwen2_vl_7b() -> StandIn:
         tensors |= affine(f"{stem}attn.qkv", 3840, 1280) | affine(f"{stem}attn.proj", 1280, 1280)
         tensors |= affine(f"{stem}mlp.fc1", 5120, 1280) | affine(f"{stem}mlp.fc2", 1280, 5120)
     tensors |= affine("visual.merger.ln_q", 1280) | affine("visual.merger.mlp.0", 5120, 5120)
-    tensors |= affine("visual.merger.mlp.2", 3584, 5120)
-    tensors["model.embed_tokens.weight"] = (152064, 3584)
+    tensors |= affine("visual.merger.mlp.2", hidden, 5120)
+    tensors["model.embed_tokens.weight"] = (vocabulary, hidden)
     for layer in range(28):
-        tensors |= decoder_layer(f"model.layers.{layer}.", 3584, 18944, 4, width=128, bias=True)
-    tensors |= {"model.norm.weight": (3584,), "lm_head.weight": (152064, 3584)}
-    return StandIn(config, in_files(tensors, 5), "BF16", sparse=True)
+        tensors |= decoder_layer(
+            f"model.layers.{layer}.", hidden, inner, key_heads, width=128, bias=True
+        )
+    tensors["model.norm.weight"] = (hidden,)
+    if not tied:
+        tensors["lm_head.weight"] = (vocabulary, hidden)
+    return StandIn(config, in_files(tensors, files), "BF16", sparse=True)
 
 
 def llava_7b() -> StandIn:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from published import gemma3_4b, llava_7b, qwen2_vl_7b
+from published import gemma3_4b, llava_7b, qwen2_vl_2b, qwen2_vl_7b
 from shapes import Shape, decoder_layer
 from stand_in import StandIn
 
@@ -58,6 +58,7 @@ STAND_INS: dict[str, Callable[[], StandIn]] = {
     "llama-0.7gb": lambda: llama(1024, 3328, 32000, (8, 8, 8)),
     "llama-tiny": lambda: llama(128, 256, 512, (8, 8, 8)),
     "llama-tiny-aligned": lambda: llama(128, 256, 512, (12, 12, 0)),
+    "qwen2-vl-2b": qwen2_vl_2b,
     "qwen2-vl-7b": qwen2_vl_7b,
     "llava-1.5-7b": llava_7b,
     "gemma-3-4b": gemma3_4b,

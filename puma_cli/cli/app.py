@@ -12,6 +12,7 @@ import typer
 
 from puma_cli.cli import (
     analyze,
+    bench,
     cache,
     compare,
     data,
@@ -46,6 +47,7 @@ app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
 app.command("export")(export.export)
 app.command("compare")(compare.compare)
+app.command("bench")(bench.bench)
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data")

@@ -136,6 +136,17 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "hubness_penalty": _Range(low=0),
         "search": _OneOf(("torch", "faiss")),
     },
+    "BenchSettings": {
+        "image_side": _Range(low=28),
+        "inputs": _COUNT,
+        "alone": _COUNT,
+        "rounds": _COUNT,
+        "warmup": _NOT_NEGATIVE,
+        "batch_tokens": _NOT_NEGATIVE,
+        "attention": _OneOf(ATTENTIONS),
+        "price_per_hour": _NOT_NEGATIVE,
+        "pool": _OneOf(("local", "union")),
+    },
     "MineSettings": {
         "negatives": _COUNT,
         "pool": _OneOf(("task", "union")),

@@ -216,6 +216,6 @@ def _build(cls: type[S], tree: Tree) -> S:
 
 def _spelling(field: str) -> str:
     """Name a required field as one types it: arguments in capitals, options with dashes."""
-    if field in {"model", "student"}:
+    if field in {"model", "models", "student"}:
         return field.upper()
     return "--" + field.replace("_", "-")

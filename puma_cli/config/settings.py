@@ -264,6 +264,55 @@ class MineSettings:
 
 
 @dataclass(frozen=True)
+class BenchSettings:
+    """Settings of `puma bench`.
+
+    Args:
+        models: folders, `puma-mini` or hub ids `id@revision`, the reference first.
+        data: folder in the M-BEIR layout that inputs are drawn from; None makes a mixture up.
+        split: `val` or `test` of the data.
+        tasks: glob over task names of the data.
+        image_side: width and height of the mixture's pictures in pixels (>= 28).
+        inputs: queries, and candidates, that are embedded in batches (>= 1).
+        alone: how many of either are also embedded one at a time (>= 1).
+        rounds: rounds that count (>= 1), in each of which all models take their turn.
+        warmup: rounds before these that do not (>= 0).
+        batch_size: most inputs at once (>= 1).
+        batch_tokens: most tokens, with their padding, at once; 0 for what suits the device.
+        attention: `sdpa`, `eager`, or `flash_attention_2` where that is installed.
+        price_per_hour: what an hour of the machine costs, in any currency (>= 0).
+        memory: measure the memory that each model takes, on a CPU in a process of its own.
+        scores: score folders of the models, in their order, for what each keeps; or none.
+        metric: of the scores: `hit@K`, `mrr@K`, `hit@k` or `ndcg@10`.
+        pool: of the scores: `local` or `union`.
+        plot: file for the figure, `.png`, `.svg` or `.pdf`; or None.
+        seed: seed of the draw of inputs, and of the mixture.
+    """
+
+    models: tuple[str, ...]
+    data: Path | None = None
+    split: str = "test"
+    tasks: str = "*"
+    image_side: int = 448
+    inputs: int = 64
+    alone: int = 8
+    rounds: int = 9
+    warmup: int = 2
+    batch_size: int = 128
+    batch_tokens: int = 0
+    attention: str = "sdpa"
+    price_per_hour: float = 1.0
+    memory: bool = True
+    scores: tuple[Path, ...] = ()
+    metric: str = "hit@1"
+    pool: str = "local"
+    plot: Path | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class DemoSettings:
     """Settings of `puma demo`.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from puma_cli.models.inputs import Input
 from puma_cli.models.opening import load
+from puma_cli.profiling.cost.turns import take_turns
 
 ROUNDS = 40
 WARM_UP = 5
@@ -28,11 +29,10 @@ def measure_latency(
     """
     embedders = {name: load(model, device) for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(WARM_UP + rounds):
-        for name, embedder in embedders.items():
-            began = time.perf_counter()
-            # The vector comes back to the CPU, so an accelerator's work is over when this returns.
-            embedder.encode([query], batch_size=1)
-            if turn >= WARM_UP:
-                times[name].append(1000 * (time.perf_counter() - began))
+    for name, counts in take_turns(list(embedders), rounds, WARM_UP):
+        began = time.perf_counter()
+        # The vector comes back to the CPU, so an accelerator's work is over when this returns.
+        embedders[name].encode([query], batch_size=1)
+        if counts:
+            times[name].append(1000 * (time.perf_counter() - began))
     return {name: statistics.median(values) for name, values in times.items()}

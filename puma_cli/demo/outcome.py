@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint.decoder_keys import find_decoder, parameters_by_part
-from puma_cli.checkpoint.layout import DOWNLOADED
 from puma_cli.checkpoint.safetensors_header import checkpoint_headers
+from puma_cli.checkpoint.size import bytes_on_disk
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.settings import DemoSettings
 from puma_cli.data.mbeir import MbeirFolder
@@ -123,14 +123,13 @@ def _row(who: str, model: str, scores: dict[str, float], latency: float) -> Scor
     folder = resolve(model)
     tensors = checkpoint_headers(folder)
     decoder = find_decoder(tensors)
-    files = {path for pattern in DOWNLOADED for path in folder.glob(pattern)}
     return ScoreRow(
         name=NAMES[who],
         layers=decoder.depth,
         scores=scores,
         parameters=sum(parameters_by_part(decoder, tensors).values()),
         latency=latency,
-        disk=sum(path.stat().st_size for path in files),
+        disk=bytes_on_disk(folder),
     )
 
 

@@ -121,7 +121,11 @@ class Embedder(InPython, Batching):
             )
         self.settings = self.settings.limited(most)
         self.image_processor.size = self.settings.image_size
-        # A new one: it remembers images as they were shown.
+        # It remembers images as they were shown.
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget images and prompts that were read before, as at the start of a command."""
         self.processor = self._new_processor()
 
     def vision_features(self, batch: Batch) -> Any:

@@ -78,6 +78,7 @@ def test_help_names_the_settings_own_defaults(command: str, capsys: Printed) -> 
         (["eval", "m", "extra"], ["extra"]),
         (["eval", "m", "--data", "d", "--split", "tset"], ["split = tset", "Did you mean test?"]),
         (["eval"], ["Missing: MODEL, --data, --output-dir"]),
+        (["bench"], ["Missing: MODELS"]),
         (["distill", "s", "--config", "dem"], ["no recipe called 'dem'", "Did you mean demo?"]),
         (["demo", "--set", "kep=3"], ["Did you mean keep?"]),
     ],

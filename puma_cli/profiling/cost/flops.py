@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from puma_cli.models.embedder_settings import MEAN
 from puma_cli.models.families import family_of
 from puma_cli.models.processing import Batch
+
+if TYPE_CHECKING:
+    from puma_cli.models.embedder import Embedder
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,21 @@ def count_flops(model: Any, tokens: Sequence[int], patches: Sequence[int]) -> Fo
         vision=0.0 if tower is None else _vision_flops(tower, patches) / inputs,
         layer=decoder / len(layers) / inputs,
     )
+
+
+def unread_flops(embedder: Embedder, tokens: Sequence[int]) -> float:
+    """Return the mean FLOPs of `count_flops` that an embedder leaves out, for whatever depth.
+
+    What the last layer's feed-forward part says of tokens besides the one that is read, nobody
+    asks for; of mean pooling every token is read.
+
+    Args:
+        tokens: tokens of each input (>= 1), for one input at least.
+    """
+    if embedder.settings.pooling == MEAN:
+        return 0.0
+    part = embedder.decoder.layers[-1].mlp
+    return _linear_flops(part) * (sum(tokens) - len(tokens)) / len(tokens)
 
 
 def _vision_flops(visual: Any, patches: Sequence[int]) -> float:

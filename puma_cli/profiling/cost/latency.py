@@ -16,6 +16,7 @@ from puma_cli.models.embedder import Embedder
 from puma_cli.models.inputs import Input
 from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.processing import Batch
+from puma_cli.profiling.cost.turns import take_turns
 from puma_cli.progress import SILENT, Reporter
 
 REPEATS = 5
@@ -124,7 +125,6 @@ def measure_speed(
         CANDIDATES: draw_evenly(candidates, batch_size),
     }
     passes: dict[tuple[str, int], list[Pass]] = {(kind, k): [] for kind in inputs for k in chosen}
-    turns = range(warmup + repeats)
     with (
         out_of_memory_explained(batch_size),
         torch.inference_mode(),
@@ -133,14 +133,11 @@ def measure_speed(
         batches = {
             kind: embedder.collate(entries).to(embedder.device) for kind, entries in inputs.items()
         }
-        for turn in reporter.track(turns, LABEL, total=len(turns)):
-            # The depths take turns, up and down: whatever else the machine does, and however it
-            # heats up, falls on all alike.
-            for k in chosen if turn % 2 == 0 else chosen[::-1]:
-                for kind, batch in batches.items():
-                    timed = time_pass(embedder, batch, k, clock)
-                    if turn >= warmup:
-                        passes[kind, k].append(timed)
+        for k, counts in take_turns(chosen, repeats, warmup, reporter, LABEL):
+            for kind, batch in batches.items():
+                timed = time_pass(embedder, batch, k, clock)
+                if counts:
+                    passes[kind, k].append(timed)
     return Speed(
         batch_size=batch_size,
         repeats=repeats,
