@@ -12,6 +12,7 @@ from puma_cli.version import __version__
 
 if TYPE_CHECKING:
     from puma_cli.checkpoint.inspection import inspect_folder
+    from puma_cli.config.index_settings import EmbedSettings, SearchSettings
     from puma_cli.config.settings import (
         AnalyzeSettings,
         DemoSettings,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from puma_cli.diagnosis.diagnose import diagnose
     from puma_cli.distillation.distill import distill
     from puma_cli.distillation.stages import distill_stages
+    from puma_cli.embedding.embed import embed
     from puma_cli.errors import PumaError
     from puma_cli.evaluation.comparison import compare
     from puma_cli.evaluation.evaluate import evaluate
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from puma_cli.profiling.comparison import compare_profiles
     from puma_cli.progress import Reporter
     from puma_cli.pruning.prune import prune
+    from puma_cli.searching.searcher import open_searcher
 
 _HOMES = {
     "analyze": "puma_cli.profiling.analyze",
@@ -46,7 +49,9 @@ _HOMES = {
     "distill_stages": "puma_cli.distillation.stages",
     "evaluate": "puma_cli.evaluation.evaluate",
     "export": "puma_cli.exporting.export",
+    "embed": "puma_cli.embedding.embed",
     "mine": "puma_cli.mining.mine",
+    "open_searcher": "puma_cli.searching.searcher",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
     "diagnose": "puma_cli.diagnosis.diagnose",
@@ -62,6 +67,8 @@ _HOMES = {
     "ExportSettings": "puma_cli.config.settings",
     "MineSettings": "puma_cli.config.settings",
     "DemoSettings": "puma_cli.config.settings",
+    "EmbedSettings": "puma_cli.config.index_settings",
+    "SearchSettings": "puma_cli.config.index_settings",
     "TrainingStage": "puma_cli.config.stages",
     "PumaError": "puma_cli.errors",
     "Reporter": "puma_cli.progress",
@@ -71,12 +78,14 @@ __all__ = [
     "AnalyzeSettings",
     "DemoSettings",
     "DistillSettings",
+    "EmbedSettings",
     "EvaluateSettings",
     "ExportSettings",
     "MineSettings",
     "PruneSettings",
     "PumaError",
     "Reporter",
+    "SearchSettings",
     "TrainingStage",
     "__version__",
     "analyze",
@@ -86,12 +95,14 @@ __all__ = [
     "diagnose",
     "distill",
     "distill_stages",
+    "embed",
     "evaluate",
     "export",
     "inspect_folder",
     "load",
     "make_scenes",
     "mine",
+    "open_searcher",
     "prune",
     "run_demo",
 ]

@@ -17,7 +17,7 @@ from puma_cli.checkpoint.layout import LAYOUT, PROVENANCE
 from puma_cli.errors import NumericError, OutputError, PumaError
 from puma_cli.report.numbers import size_on_disk
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
