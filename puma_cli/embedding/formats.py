@@ -93,7 +93,7 @@ def _npy(numbers: Tensor) -> Parts:
     header = io.BytesIO()
     npy.write_array_header_1_0(header, npy.header_data_from_array_1_0(array))
     # Not by np.save, whose error says nothing of a full disk.
-    return [header.getvalue(), memoryview(array.reshape(-1).view(np.uint8))]
+    return [header.getvalue(), array.reshape(-1).view(np.uint8).data]
 
 
 def _parquet(columns: dict[str, pa.Array]) -> Parts:

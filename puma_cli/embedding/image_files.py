@@ -42,7 +42,7 @@ class ImageFolder:
         for path in self._paths(self.folder):
             found = True
             name = readable(os.path.relpath(path, base))
-            yield Row(f"{self._prefix}{name}", image=Path(os.path.abspath(path)))
+            yield Row(f"{self._prefix}{name}", image=path.absolute())
         if not found:
             raise DataError(
                 f"{self.folder} holds no images.",
@@ -74,7 +74,7 @@ class ImageFolder:
 
 def is_image(name: str) -> bool:
     """Tell whether a file is called as images are."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def holds_image(folder: Path) -> bool:

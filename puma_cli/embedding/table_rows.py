@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +138,7 @@ class TableRows:
             )
         own = None if self._id is None else values.get(self._id)
         # As given: what a table does not know of is told when it is read.
-        place = None if image is None else Path(os.path.abspath(self._base / image))
+        place = None if image is None else (self._base / image).absolute()
         return Row(
             f"{self._prefix}{number}" if own is None else str(own),
             text,
