@@ -110,7 +110,7 @@ class _Run:
         folder, settings = self.settings.output_dir, self.settings
         form = open_sink(folder, settings.format, settings.store_dtype, self.description.dimensions)
         remove_drafts(folder)
-        known = records(folder)
+        known = records(folder, passing_over=True)
         expected = count(sources)
         left = None if expected is None else max(0, expected - sum(r.read for r in known))
         numbered = enumerate(blocks(stream(sources), settings.shard_rows))

@@ -118,14 +118,25 @@ def read_record(folder: Path, number: int) -> ShardRecord | None:
 REMEDY = "The `puma embed` command that wrote the index makes what is missing or damaged again."
 
 
-def records(folder: Path) -> list[ShardRecord]:
+def records(folder: Path, passing_over: bool = False) -> list[ShardRecord]:
     """Return the records of all shards, in order.
+
+    Args:
+        passing_over: leave out broken records.
 
     Raises:
         DataError: one is broken.
     """
-    numbers = sorted(int(path.stem) for path in (folder / FOLDER).glob("[0-9]*.json"))
-    return [found for n in numbers if (found := read_record(folder, n)) is not None]
+    found = []
+    for number in sorted(int(path.stem) for path in (folder / FOLDER).glob("[0-9]*.json")):
+        try:
+            record = read_record(folder, number)
+        except DataError:
+            if not passing_over:
+                raise
+        else:
+            found += [] if record is None else [record]
+    return found
 
 
 def check_files(folder: Path, record: ShardRecord, checksums: bool) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import shutil
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -382,7 +384,7 @@ def test_a_full_disk_is_said_and_what_is_whole_is_kept(
 ) -> None:
     path = tmp_path / "texts.txt"
     # The rows of the third shard are too large for what is left.
-    noise = "".join(chr(33 + (n * n * 7919 + n // 7) % 90) for n in range(40_000))
+    noise = "".join(random.Random(0).choices(string.ascii_letters, k=40_000))
     texts = [f"text {n}" for n in range(20)]
     texts[9] = noise
     path.write_text("\n".join(texts) + "\n")

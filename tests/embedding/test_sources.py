@@ -120,11 +120,13 @@ def test_broken_rows_are_named_or_left_out_in_their_place(tmp_path: Path) -> Non
     path = write_lines(
         tmp_path / "t.jsonl", {"text": "one"}, {"text": " "}, {"text": 7}, {"text": "\ud800"}
     )
-    with path.open("a") as file:
-        file.write("{broken\n")
     with pytest.raises(DataError, match="line 2 has neither") as caught:
         rows(path)
     assert "--skip-broken" in caught.value.hint
+    with path.open("a") as file:
+        file.write("{broken\n")
+    with pytest.raises(DataError, match="line 5 is broken"):
+        rows(path)
     found = rows(path, skip=True)
     assert [type(item) for item in found] == [Row, Broken, Broken, Broken, Broken]
     assert [item.where[-6:] for item in found if isinstance(item, Broken)] == [
