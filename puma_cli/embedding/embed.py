@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
+from puma_cli.checkpoint.fingerprint import fingerprint
 from puma_cli.checkpoint.output_folder import check_free, explained_writes
 from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
 from puma_cli.checkpoint.source import resolve
@@ -113,18 +115,27 @@ class _Run:
         known = records(folder, passing_over=True)
         expected = count(sources)
         left = None if expected is None else max(0, expected - sum(r.read for r in known))
-        numbered = enumerate(blocks(stream(sources), settings.shard_rows))
         done = 0
 
-        def steps() -> Iterator[int]:
+        def missing() -> Iterator[tuple[int, list[Item]]]:
             nonlocal done
-            for number, items in numbered:
+            for number, items in enumerate(blocks(stream(sources), settings.shard_rows)):
                 if not self._has(form, number, items):
-                    yield from self._shard(form, number, items)
+                    yield number, items
                 done += 1
 
-        for _ in by_rows(self.reporter, steps(), "embed", left, lambda rows: rows):
-            pass
+        def steps(shards: Iterator[tuple[int, list[Item]]]) -> Iterator[int]:
+            for number, items in shards:
+                yield from self._shard(form, number, items)
+
+        todo = missing()
+        first = next(todo, None)
+        if first is not None:
+            # Before the clock starts that tells the time left.
+            self._open()
+            shards = steps(chain([first], todo))
+            for _ in by_rows(self.reporter, shards, "embed", left, lambda rows: rows):
+                pass
         beyond = next((record.number for record in known if record.number >= done), None)
         if beyond is not None:
             raise _changed(self.settings, beyond)
@@ -317,6 +328,9 @@ def _write_provenance(
     settings: EmbedSettings, description: IndexDescription, results: dict[str, int]
 ) -> None:
     parents = [Parent("model", settings.model, description.fingerprint)]
+    # Of folders of images, the shards know what they held.
+    files = [name for name in settings.inputs if Path(name).is_file()]
+    parents += [Parent("data", name, fingerprint(name)) for name in files]
     own = replace(settings, overwrite=False)
     write_provenance(settings.output_dir, describe("embed", own, parents, results=results))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.data.pairs.tables import Row as Values
 from puma_cli.data.pairs.tables import Table, open_table
 from puma_cli.embedding.rows import Broken, Item, Row
@@ -30,7 +31,8 @@ class Columns:
         text: texts.
         image: paths of images.
         metadata: columns that are carried along, `*` for all others.
-        images: folder that paths are relative to; by default the table's own.
+        images: folder that paths are relative to; by default the table's own, or that of the M-BEIR
+            data set that it belongs to.
     """
 
     id: str | None = None
@@ -60,7 +62,7 @@ class TableRows:
         self.path, self._prefix, self._skip = path, prefix, skip_broken
         self._broken: list[Item] = []
         self._table = open_table(path, self._meet if skip_broken else None)
-        self._base = columns.images or path.parent
+        self._base = columns.images or _base_of(path)
         self._id = self._find(columns.id, _IDS)
         self._text = self._find(columns.text, _TEXTS)
         self._image = self._find(columns.image, _IMAGES)
@@ -160,6 +162,12 @@ def _text(values: Mapping[str, Any], name: str | None, where: str) -> str | None
     except UnicodeEncodeError as error:
         raise DataError(f"{where} holds half a character in {name!r}.", cause=str(error)) from error
     return value if value.strip() else None
+
+
+def _base_of(path: Path) -> Path:
+    """Return what a table's paths start from: its folder, or of an M-BEIR data set the set's."""
+    rooms = (LAYOUT.pools, LAYOUT.queries)
+    return next((up.parent for up in path.parents if up.name in rooms), path.parent)
 
 
 def _plain_columns(table: Table) -> list[str]:

@@ -14,14 +14,18 @@ from puma_cli.report.pictures import data_uri
 from puma_cli.searching.found import Answer, Hit
 
 _LONGEST = 220
+_MARK = "<!-- written by puma search -->"
 
 
 def check_page(path: Path, overwrite: bool) -> None:
     """Raise OutputError unless a page may be written to `path`."""
     if path.is_dir():
         raise OutputError(f"The page `{path}` is a folder.", hint="Name a file, such as found.html")
-    if path.exists() and not overwrite:
-        raise OutputError(f"`{path}` is already there.", hint="Replace it with --overwrite.")
+    if path.exists() and not overwrite and not _is_own(path):
+        raise OutputError(
+            f"`{path}` is already there, and is no page of `puma search`.",
+            hint="Name another file, or replace it with --overwrite.",
+        )
     if not path.resolve().parent.is_dir():
         raise OutputError(f"The folder of the page `{path}` does not exist.")
 
@@ -38,9 +42,18 @@ def write_search_page(
     for answer in answers:
         sections += [heading(_words(answer.query) or "An image"), _asked(answer.query)]
         sections.append(f'<div class="found">\n{"".join(map(_hit, answer.hits))}</div>')
+    sections.append(_MARK)
     subtitle = f"{about.rows:,} vectors by {about.model}, {about.dimensions} numbers each"
     with explained_writes(path):
         write_text(path, page("Found", subtitle, sections, "Scores are cosines."))
+
+
+def _is_own(path: Path) -> bool:
+    """Tell whether a file is a page that an earlier search wrote, which the next may replace."""
+    try:
+        return _MARK in path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def _asked(query: Row) -> str:

@@ -104,6 +104,14 @@ def test_columns_are_found_by_their_usual_names(tmp_path: Path) -> None:
         rows(path, text="title")
 
 
+def test_paths_of_an_m_beir_pool_start_from_the_data_set(tmp_path: Path) -> None:
+    (tmp_path / "cand_pool" / "local").mkdir(parents=True)
+    path = write_lines(
+        tmp_path / "cand_pool" / "local" / "t.jsonl", {"did": "1:1", "img_path": "images/a.png"}
+    )
+    assert rows(path) == [Row("1:1", None, tmp_path / "images/a.png")]
+
+
 def test_csv_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('id,text,price\n1,"a, b",3\n2,c,4\n', encoding="utf-8")
     table = {"id": ["1", "2"], "text": ["a, b", "c"], "price": ["3", "4"]}
