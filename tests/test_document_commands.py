@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(?:<!-- not run: (\w+) -->\n)?```(python|)\n(.*?)```", re.DOTALL)
 # Why a block may be left out, and how many are.
 LEFT_OUT = {"network": 2, "torchvision": 1}
-NAMES = ("analyze", "distill", "mine", "eval", "export")
+NAMES = ("analyze", "distill", "mine", "eval", "export", "embed", "search")
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in NAMES))
 # A training as the documents have it takes minutes: it is stopped after two steps.
 SHORT = ["--set", "train.steps=2", "--set", "train.validation_limit=1", "--overwrite"]
@@ -39,6 +39,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pairs = [{"query": f"thing {n}", "positive": f"the {n}th thing"} for n in range(6)]
         lines = "".join(f"{json.dumps(pair)}\n" for pair in pairs)
         Path("shop/pairs.jsonl").write_text(lines, encoding="utf-8")
+        pictures = sorted(Path("scenes/mbeir_images").rglob("*.png"))[:6]
+        Path("photos").mkdir()
+        for picture in pictures:
+            shutil.copy(picture, "photos")
         # As good as a trained one, where it is only used.
         shutil.copytree("pruned", "student")
     return folder

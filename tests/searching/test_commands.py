@@ -88,8 +88,12 @@ def test_a_page_holds_its_pictures(
     assert text.count("data:image/") == 11
     assert "&lt;b&gt;red&lt;/b&gt;" in text and "<b>" not in text
     assert "http" not in text.replace("http://www.w3.org", "")
+    # A page of its own is replaced by the next, and nothing else unasked.
+    assert run(ask) == 0
+    page.write_text("a letter")
     assert run(ask) == 1
     assert "--overwrite" in capsys.readouterr().err
+    assert page.read_text() == "a letter"
     assert run([*ask, "--overwrite"]) == 0
 
 
