@@ -23,7 +23,12 @@ from puma_cli.embedding.index_file import (
     write_description,
 )
 from puma_cli.embedding.lock import only_writer
-from puma_cli.embedding.row_embedder import RowEmbedder, check_dimensions, open_row_embedder
+from puma_cli.embedding.row_embedder import (
+    SKIP_HINT,
+    RowEmbedder,
+    check_dimensions,
+    open_row_embedder,
+)
 from puma_cli.embedding.rows import Broken, Item, content_of
 from puma_cli.embedding.shards import (
     ShardRecord,
@@ -119,7 +124,7 @@ class _Run:
 
         def missing() -> Iterator[tuple[int, list[Item]]]:
             nonlocal done
-            for number, items in enumerate(blocks(stream(sources), settings.shard_rows)):
+            for number, items in enumerate(blocks(_explained(sources), settings.shard_rows)):
                 if not self._has(form, number, items):
                     yield number, items
                 done += 1
@@ -236,6 +241,15 @@ class _Run:
                 self.reporter.note(f"Left out: {item.where}: {why.splitlines()[0]}")
             elif self.told == _TOLD + 1:
                 self.reporter.note("Further ones are counted.")
+
+
+def _explained(sources: Sequence[Source]) -> Iterator[Item]:
+    """Yield all inputs; of one that cannot be read, say how to go on without it."""
+    try:
+        yield from stream(sources)
+    except DataError as error:
+        error.hint = "\n".join(filter(None, (error.hint, SKIP_HINT)))
+        raise
 
 
 def _describe(settings: EmbedSettings, model: Path) -> IndexDescription:

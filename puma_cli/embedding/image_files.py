@@ -28,8 +28,15 @@ class ImageFolder:
         self.folder, self._prefix = folder, prefix
 
     def count(self) -> int | None:
-        """Return how many there are."""
-        return sum(1 for _ in self._paths(self.folder))
+        """Return how many there are.
+
+        Raises:
+            DataError: there is none, or a folder cannot be read.
+        """
+        found = sum(1 for _ in self._paths(self.folder))
+        if not found:
+            raise self._none()
+        return found
 
     def items(self) -> Iterator[Item]:
         """Yield the images in the order of their names; each one's id is its path in the folder.
@@ -44,11 +51,14 @@ class ImageFolder:
             name = readable(os.path.relpath(path, base))
             yield Row(f"{self._prefix}{name}", image=path.absolute())
         if not found:
-            raise DataError(
-                f"{self.folder} holds no images.",
-                cause=f"Files are told by their suffix: {', '.join(sorted(SUFFIXES))}.",
-                hint="Name the folder that the images are in.",
-            )
+            raise self._none()
+
+    def _none(self) -> DataError:
+        return DataError(
+            f"{self.folder} holds no images.",
+            cause=f"Files are told by their suffix: {', '.join(sorted(SUFFIXES))}.",
+            hint="Name the folder that the images are in.",
+        )
 
     def _paths(self, folder: Path) -> Iterator[Path]:
         if folder.is_file():

@@ -54,6 +54,7 @@ class RowEmbedder:
         batch_size: most rows at once.
         batch_tokens: most tokens at once, or None for what suits the device.
         image_workers: processes that decode images ahead, or `AUTO`.
+        hint: the next step where an image cannot be read.
     """
 
     embedder: Embedder
@@ -64,6 +65,7 @@ class RowEmbedder:
     batch_size: int = 1_024
     batch_tokens: int | None = None
     image_workers: int = -1
+    hint: str = SKIP_HINT
 
     def __post_init__(self) -> None:
         check_dimensions(self.dimensions, self.embedder.dimension)
@@ -104,7 +106,7 @@ class RowEmbedder:
             evaluation_mode(embedder.model),
             out_of_memory_explained(self.batch_size),
             embedder.images_ahead(self.image_workers, images),
-            _explained(),
+            _explained(self.hint),
         ):
             for places, batch in embedder.batches(
                 inputs, self.batch_size, tokens=self.batch_tokens
@@ -162,12 +164,12 @@ def open_row_embedder(
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Say of an image that cannot be read how to go on without it."""
+def _explained(hint: str) -> Iterator[None]:
+    """Give the next step where an image cannot be read."""
     try:
         yield
     except ImageError as error:
-        error.hint = SKIP_HINT
+        error.hint = hint
         raise
 
 

@@ -134,10 +134,7 @@ class TableRows:
         text = _text(values, self._text, where)
         image = _text(values, self._image, where)
         if text is None and image is None:
-            raise DataError(
-                f"{where} has neither a text nor an image.",
-                hint="To leave out such rows, counted: --skip-broken",
-            )
+            raise DataError(f"{where} has neither a text nor an image.")
         own = None if self._id is None else values.get(self._id)
         # As given: what a table does not know of is told when it is read.
         place = None if image is None else (self._base / image).absolute()

@@ -107,6 +107,7 @@ def open_searcher(settings: SearchSettings, reporter: Reporter = SILENT) -> Sear
         dimensions=about.dimensions if about.dimensions < about.model_dimension else None,
         batch_size=settings.batch_size,
         image_workers=0,
+        hint="Check its path.",
     )
     return Searcher(index, embedder, space, settings.top_k, settings.batch_size)
 

@@ -333,6 +333,17 @@ def test_what_cannot_be_read_is_named_or_counted(make: Make, pictures: Path) -> 
     torch.testing.assert_close(held(clean.output_dir)[1], vectors, atol=1e-5, rtol=0)
 
 
+def test_rows_that_cannot_be_read_say_how_to_go_on(make: Make, tmp_path: Path) -> None:
+    path = tmp_path / "texts.txt"
+    path.write_bytes(b"one\n\xff\n")
+    with pytest.raises(DataError, match="line 2 is not UTF-8") as caught:
+        embed(make(path))
+    assert "Save the file as UTF-8" in caught.value.hint
+    assert "--skip-broken" in caught.value.hint
+    result = embed(make(path, skip_broken=True))
+    assert (result.rows, result.skipped) == (1, 1)
+
+
 def test_an_image_of_200_megapixels_is_refused_or_counted(make: Make, pictures: Path) -> None:
     Image.new("1", (20_000, 10_000)).save(pictures / "huge.png")
     settings = make(pictures)

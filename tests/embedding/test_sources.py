@@ -128,9 +128,8 @@ def test_broken_rows_are_named_or_left_out_in_their_place(tmp_path: Path) -> Non
     path = write_lines(
         tmp_path / "t.jsonl", {"text": "one"}, {"text": " "}, {"text": 7}, {"text": "\ud800"}
     )
-    with pytest.raises(DataError, match="line 2 has neither") as caught:
+    with pytest.raises(DataError, match="line 2 has neither"):
         rows(path)
-    assert "--skip-broken" in caught.value.hint
     with path.open("a") as file:
         file.write("{broken\n")
     with pytest.raises(DataError, match="line 5 is broken"):

@@ -123,7 +123,7 @@ def test_a_picture_that_went_is_said_on_the_page(
         (["search", "MODEL", "--index", "gone", "red"], 1, "does not exist"),
         (["search", "MODEL", "--index", "INDEX", "--image", "gone.png"], 2, "gone.png"),
         (["search", "gone", "--index", "INDEX", "red"], 1, "gone"),
-        (["embed", "MODEL"], 2, "inputs"),
+        (["embed", "MODEL"], 2, "Missing: INPUT"),
         (["embed", "MODEL", "gone.txt"], 1, "gone.txt does not exist"),
         (["embed", "MODEL", "x.txt", "--dtype", "int8"], 2, "--store-dtype int8"),
         (["embed", "MODEL", "x.txt", "--format", "nyp"], 2, "npy"),
