@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from puma_cli.checkpoint.fingerprint import fingerprint
-from puma_cli.checkpoint.output_folder import check_free, explained_writes
-from puma_cli.checkpoint.provenance import Parent, describe, write_provenance
+from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.config.legal import check_settings
-from puma_cli.embedding.index_file import (
-    INDEX_FILE,
-    SCHEMA,
-    IndexDescription,
-    facts_of,
-    read_description,
-    write_description,
-)
+from puma_cli.embedding.index_file import IndexDescription, write_description
+from puma_cli.embedding.index_folder import begin, describe_index, take_up, write_origin
 from puma_cli.embedding.lock import only_writer
-from puma_cli.embedding.row_embedder import (
-    SKIP_HINT,
-    RowEmbedder,
-    check_dimensions,
-    open_row_embedder,
-)
+from puma_cli.embedding.row_embedder import SKIP_HINT, RowEmbedder, open_row_embedder
 from puma_cli.embedding.rows import Broken, Item, content_of
 from puma_cli.embedding.shards import (
     ShardRecord,
@@ -40,8 +26,7 @@ from puma_cli.embedding.shards import (
 )
 from puma_cli.embedding.sinks import Sink, open_sink
 from puma_cli.embedding.sources import Source, blocks, count, open_sources, stream
-from puma_cli.errors import DataError, OutputError
-from puma_cli.models.devices import choose_device, choose_dtype
+from puma_cli.errors import DataError
 from puma_cli.progress import SILENT, Reporter, by_rows
 
 # Broken inputs that are told of one by one.
@@ -88,13 +73,13 @@ def embed(settings: EmbedSettings, reporter: Reporter = SILENT) -> EmbedResult:
     check_settings(settings)
     model = resolve(settings.model, reporter)
     sources = open_sources(settings)
-    planned = _describe(settings, model)
+    planned = describe_index(settings, model)
     folder = settings.output_dir
-    _take_up(settings, planned, model)
+    take_up(settings, planned, model)
     with explained_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
-        _begin(settings, planned)
+        begin(settings, planned)
         run = _Run(settings, planned, model, reporter)
         run.fill(sources)
         return run.finish()
@@ -164,7 +149,7 @@ class _Run:
         whole = replace(self.description, complete=True, rows=total, shards=len(found))
         results = {"rows": total, "shards": len(found), "skipped": skipped}
         with explained_writes(folder):
-            _write_provenance(self.settings, whole, results)
+            write_origin(self.settings, whole, results)
             write_description(folder, whole)
         return EmbedResult(
             folder=folder,
@@ -252,103 +237,6 @@ def _explained(sources: Sequence[Source]) -> Iterator[Item]:
         raise
 
 
-def _describe(settings: EmbedSettings, model: Path) -> IndexDescription:
-    mark, parents, dimension = facts_of(model)
-    check_dimensions(settings.dimensions, dimension)
-    device = choose_device(settings.device)
-    return IndexDescription(
-        schema=SCHEMA,
-        model=settings.model,
-        fingerprint=mark,
-        parents=parents,
-        model_dimension=dimension,
-        dimensions=settings.dimensions or dimension,
-        side=settings.side,
-        instruction=settings.instruction,
-        format=settings.format,
-        store_dtype=settings.store_dtype,
-        compute_dtype=str(choose_dtype(settings.dtype, device)).removeprefix("torch."),
-        inputs=settings.inputs,
-        shard_rows=settings.shard_rows,
-    )
-
-
-# What may differ between two runs that fill one index.
-_FREE = ("schema", "model", "parents")
-
-
-def _take_up(settings: EmbedSettings, planned: IndexDescription, model: Path) -> None:
-    """Make sure that the folder is free, or an index that the same settings began.
-
-    Raises:
-        DataError: its description is broken.
-        OutputError: it is something else.
-    """
-    folder = settings.output_dir
-    if not (folder / INDEX_FILE).is_file():
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= set(_FIRST):
-            # Stopped before anything was said.
-            return
-        check_free(folder, settings.overwrite, [model, *map(Path, settings.inputs)])
-        if settings.overwrite and folder.is_dir():
-            _remove(folder)
-        return
-    if settings.overwrite:
-        check_free(folder, True, [model, *map(Path, settings.inputs)])
-        _remove(folder)
-        return
-    known = read_description(folder)
-    for name in (f for f in vars(planned) if f not in _FREE):
-        then, now = getattr(known.unfinished, name), getattr(planned, name)
-        if then == now:
-            continue
-        if name == "fingerprint":
-            raise OutputError(
-                f"The index in `{folder}` was made with another model than `{settings.model}`.",
-                cause=f"That was `{known.model}`, of fingerprint {then}; this is {now}.",
-                hint="Choose another --output-dir, or make it anew with --overwrite.",
-            )
-        raise OutputError(
-            f"The index in `{folder}` was made with {name} = {_shown(then)}, not {_shown(now)}.",
-            cause="Vectors of different settings do not belong together.",
-            hint="Choose another --output-dir, or make it anew with --overwrite.",
-        )
-
-
-_FIRST = (".lock", "puma.json")
-
-
-def _remove(folder: Path) -> None:
-    with explained_writes(folder), only_writer(folder):
-        # What it is goes last: an index that is half removed can be removed again.
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name not in _FIRST:
-                path.unlink()
-
-
-def _begin(settings: EmbedSettings, planned: IndexDescription) -> None:
-    folder = settings.output_dir
-    if (folder / INDEX_FILE).is_file():
-        return
-    with explained_writes(folder):
-        # First, so that --overwrite knows the folder for one of puma's.
-        _write_provenance(settings, planned, {})
-        write_description(folder, planned)
-
-
-def _write_provenance(
-    settings: EmbedSettings, description: IndexDescription, results: dict[str, int]
-) -> None:
-    parents = [Parent("model", settings.model, description.fingerprint)]
-    # Of folders of images, the shards know what they held.
-    files = [name for name in settings.inputs if Path(name).is_file()]
-    parents += [Parent("data", name, fingerprint(name)) for name in files]
-    own = replace(settings, overwrite=False)
-    write_provenance(settings.output_dir, describe("embed", own, parents, results=results))
-
-
 def _changed(settings: EmbedSettings, number: int) -> DataError:
     first = number * settings.shard_rows + 1
     return DataError(
@@ -357,7 +245,3 @@ def _changed(settings: EmbedSettings, number: int) -> DataError:
         cause="Inputs may be appended to; what was embedded before has to stay as it is.",
         hint="Make the index anew with --overwrite, or choose another --output-dir.",
     )
-
-
-def _shown(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import resource
@@ -434,8 +435,7 @@ def test_blocks_are_read_one_at_a_time(make: Make, tmp_path: Path) -> None:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
-    from puma_cli.embedding import embed as module
-
+    module = importlib.import_module("puma_cli.embedding.embed")
     original, done = module.commit, 0
 
     def commit(*given: object) -> None:

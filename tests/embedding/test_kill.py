@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
@@ -13,7 +14,6 @@ import pytest
 import torch
 
 from puma_cli.config.index_settings import EmbedSettings
-from puma_cli.embedding import embed as module
 from puma_cli.embedding.embed import embed
 from puma_cli.embedding.row_embedder import EmbeddedRows, RowEmbedder
 from puma_cli.embedding.shards import records
@@ -46,6 +46,7 @@ def embed_in_child(settings: EmbedSettings, embedder: Embedder, log: Path) -> in
     try:
         slow = Slow(embedder)
         slow.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        module = importlib.import_module("puma_cli.embedding.embed")
         module.open_row_embedder = lambda *given, **named: slow
         embed(settings)
         os._exit(0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import string
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,11 @@ import torch
 from puma_cli.embedding.embed import embed
 from puma_cli.embedding.lance_table import open_table
 from puma_cli.embedding.shards import forget, records
-from puma_cli.errors import ConfigError, DataError
+from puma_cli.errors import ConfigError, DataError, OutputError
 from puma_cli.models.embedder import Embedder
 from puma_cli.searching.index import open_index
 from tests.embedding.conftest import Make
-from tests.embedding.test_embed import held, stop_after
+from tests.embedding.test_embed import files_of_at_most, held, stop_after
 
 lancedb = pytest.importorskip("lancedb")
 
@@ -82,6 +84,21 @@ def test_a_table_that_went_is_noticed_and_made_again(make: Make, lines: Path) ->
     with pytest.raises(DataError, match="damaged or missing"):
         open_index(settings.output_dir)
     assert embed(settings).embedded == 23
+
+
+def test_a_full_disk_is_said_and_what_is_whole_is_kept(make: Make, tmp_path: Path) -> None:
+    noise = "".join(random.Random(0).choices(string.ascii_letters, k=200_000))
+    texts = [f"text {n}" for n in range(20)]
+    texts[9] = noise
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(texts) + "\n")
+    settings = make(path, format="lancedb")
+    with files_of_at_most(100_000), pytest.raises(OutputError, match="disk is full"):
+        embed(settings)
+    assert [record.number for record in records(settings.output_dir)] == [0, 1]
+    result = embed(settings)
+    assert (result.rows, result.embedded) == (20, 12)
+    assert len(rows_of(settings.output_dir)) == 20
 
 
 def test_int8_is_not_possible(make: Make, lines: Path) -> None:

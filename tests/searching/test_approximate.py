@@ -15,6 +15,7 @@ from puma_cli.embedding.rows import Row
 from puma_cli.embedding.shards import ShardRecord, commit
 from puma_cli.embedding.sinks import open_sink
 from puma_cli.errors import DataError
+from puma_cli.searching.found import Hit
 from puma_cli.searching.index import open_index
 from puma_cli.searching.recall import recall, sample_places
 
@@ -65,7 +66,7 @@ def vectors() -> torch.Tensor:
     return normalize(near, dim=-1)
 
 
-def ids(hits: tuple) -> list[str]:  # type: ignore[type-arg]
+def ids(hits: tuple[Hit, ...]) -> list[str]:
     return [hit.row.id for hit in hits]
 
 

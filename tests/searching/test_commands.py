@@ -44,6 +44,9 @@ def test_embed_then_search(
         "image",
         "metadata",
     }
+    assert run(["info", str(index), "--json"]) == 0
+    known = json.loads(capsys.readouterr().out)
+    assert known["kind"] == "index of vectors" and "puma search" in known["next"]
     assert run([*ask, "red thing", "-k", "2", "--quiet"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 

@@ -81,7 +81,7 @@ def test_libraries_find_what_exact_search_finds(tmp_path: Path, task: int) -> No
     queries = stored.rows(0, len(stored)).clone()
 
     exact = files.nearest(queries, DEPTH)
-    ids = [{hit.row.id for hit in hits} for hits in exact]
+    ids: list[set[object]] = [{hit.row.id for hit in hits} for hits in exact]
     scores, places = search_with_faiss(queries, files.vectors, DEPTH)
     for hits, line, row in zip(exact, scores.tolist(), places.tolist(), strict=True):
         assert [hit.score for hit in hits] == pytest.approx(line, abs=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ def test_the_model_itself_and_its_copies(
 
 @pytest.mark.parametrize("mark", [fingerprint, full_hash])
 def test_a_student_is_asked_on_its_teachers_index(
-    make_index: Make, tiny_checkpoint: Path, cut: Path, tmp_path: Path, mark
-) -> None:  # type: ignore[no-untyped-def]
+    make_index: Make, tiny_checkpoint: Path, cut: Path, tmp_path: Path, mark: Callable[[Path], str]
+) -> None:
     teacher = Parent("teacher", "elsewhere", mark(tiny_checkpoint))
     student = changed(cut, tmp_path / "student", [teacher])
     assert "taught by the index's model" in relation(student, make_index())
