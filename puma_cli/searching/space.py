@@ -76,7 +76,7 @@ def _is_index_model(parent: Parent, about: IndexDescription) -> bool:
         return False
     # A hash of another kind can be compared as long as the model is still there, unchanged.
     try:
-        there = resolve(about.model)
+        there = resolve(about.model, fetch=False)
         return fingerprint(there) == about.fingerprint and is_unchanged(there, parent.fingerprint)
     except (PumaError, OSError):
         return False

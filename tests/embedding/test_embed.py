@@ -442,7 +442,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
         nonlocal done
         if done == shards:
             raise KeyboardInterrupt
-        original(*given)  # type: ignore[arg-type]
+        original(*given)
         done += 1
 
     monkeypatch.setattr(module, "commit", commit)
