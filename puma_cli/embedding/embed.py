@@ -12,7 +12,13 @@ from puma_cli.checkpoint.source import resolve
 from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.config.legal import check_settings
 from puma_cli.embedding.index_file import IndexDescription, write_description
-from puma_cli.embedding.index_folder import begin, describe_index, take_up, write_origin
+from puma_cli.embedding.index_folder import (
+    begin,
+    describe_index,
+    gone_if_empty,
+    take_up,
+    write_origin,
+)
 from puma_cli.embedding.lock import only_writer
 from puma_cli.embedding.row_embedder import SKIP_HINT, RowEmbedder, open_row_embedder
 from puma_cli.embedding.rows import Broken, Item, content_of
@@ -78,7 +84,7 @@ def embed(settings: EmbedSettings, reporter: Reporter = SILENT) -> EmbedResult:
     take_up(settings, planned, model)
     with explained_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    with only_writer(folder):
+    with only_writer(folder), gone_if_empty(folder):
         begin(settings, planned)
         run = _Run(settings, planned, model, reporter)
         run.fill(sources)

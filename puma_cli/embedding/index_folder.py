@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from puma_cli.embedding.index_file import (
 )
 from puma_cli.embedding.lock import LOCK, only_writer
 from puma_cli.embedding.row_embedder import check_dimensions
+from puma_cli.embedding.shards import FOLDER
 from puma_cli.errors import OutputError
 from puma_cli.models.devices import choose_device, choose_dtype
 
@@ -78,6 +81,10 @@ def take_up(settings: EmbedSettings, planned: IndexDescription, model: Path) -> 
         _remove(folder)
         return
     known = read_description(folder)
+    if not known.complete and not any((folder / FOLDER).glob("[0-9]*.json")):
+        # Begun, perhaps with a slip in the command, and stopped before there was anything.
+        _remove(folder)
+        return
     for name in (f for f in vars(planned) if f not in _FREE):
         then, now = getattr(known.unfinished, name), getattr(planned, name)
         if then == now:
@@ -97,12 +104,31 @@ def take_up(settings: EmbedSettings, planned: IndexDescription, model: Path) -> 
 
 def _remove(folder: Path) -> None:
     with explained_writes(folder), only_writer(folder):
-        # What it is goes last: an index that is half removed can be removed again.
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name not in _FIRST:
-                path.unlink()
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    # What it is goes last: an index that is half removed can be removed again.
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in _FIRST:
+            path.unlink()
+
+
+@contextmanager
+def gone_if_empty(folder: Path) -> Iterator[None]:
+    """Remove what was begun if nothing comes of it: not one shard, since an input is not right."""
+    try:
+        yield
+    except BaseException:
+        if not any((folder / FOLDER).glob("[0-9]*.json")):
+            with suppress(OSError):
+                _clear(folder)
+                for name in _FIRST:
+                    (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
+        raise
 
 
 def begin(settings: EmbedSettings, planned: IndexDescription) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.embedding.embed import embed
 from puma_cli.embedding.index_file import read_description
+from puma_cli.embedding.index_folder import begin, describe_index
 from puma_cli.embedding.lock import only_writer
 from puma_cli.embedding.row_embedder import RowEmbedder
 from puma_cli.embedding.rows import Row
@@ -375,9 +376,28 @@ def test_nothing_that_can_be_read_is_no_index(make: Make, tmp_path: Path) -> Non
     path.write_text("\n \n")
     with pytest.raises(DataError, match="nothing to embed"):
         embed(make(path))
+    assert not make(path).output_dir.exists()
     path.write_bytes(b"\xff\n")
     with pytest.raises(DataError, match="nothing to embed"):
         embed(make(path, skip_broken=True, output_dir=tmp_path / "other"))
+
+
+def test_a_slip_in_the_inputs_leaves_nothing_behind(
+    make: Make, lines: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    wrong = make(tmp_path / "empty")
+    with pytest.raises(DataError, match="holds no images"):
+        embed(wrong)
+    assert not wrong.output_dir.exists()
+    # Nor does a run that was killed before its first shard stand in the way of another.
+    wrong.output_dir.mkdir()
+    began = make(lines, side="query")
+    begin(began, describe_index(began, Path(began.model)))
+    assert embed(make(lines)).rows == 23
+    # Unless it has one.
+    with pytest.raises(OutputError, match="made with side"):
+        embed(make(lines, side="query"))
 
 
 @contextmanager
