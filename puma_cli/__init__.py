@@ -13,6 +13,7 @@ from puma_cli.version import __version__
 if TYPE_CHECKING:
     from puma_cli.benching.bench import bench
     from puma_cli.checkpoint.inspection import inspect_folder
+    from puma_cli.config.index_settings import EmbedSettings, SearchSettings
     from puma_cli.config.settings import (
         AnalyzeSettings,
         BenchSettings,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from puma_cli.diagnosis.diagnose import diagnose
     from puma_cli.distillation.distill import distill
     from puma_cli.distillation.stages import distill_stages
+    from puma_cli.embedding.embed import embed
     from puma_cli.errors import PumaError
     from puma_cli.evaluation.comparison import compare
     from puma_cli.evaluation.evaluate import evaluate
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from puma_cli.profiling.comparison import compare_profiles
     from puma_cli.progress import Reporter
     from puma_cli.pruning.prune import prune
+    from puma_cli.searching.searcher import open_searcher
 
 _HOMES = {
     "analyze": "puma_cli.profiling.analyze",
@@ -48,8 +51,10 @@ _HOMES = {
     "distill_stages": "puma_cli.distillation.stages",
     "evaluate": "puma_cli.evaluation.evaluate",
     "export": "puma_cli.exporting.export",
+    "embed": "puma_cli.embedding.embed",
     "mine": "puma_cli.mining.mine",
     "bench": "puma_cli.benching.bench",
+    "open_searcher": "puma_cli.searching.searcher",
     "compare": "puma_cli.evaluation.comparison",
     "compare_profiles": "puma_cli.profiling.comparison",
     "diagnose": "puma_cli.diagnosis.diagnose",
@@ -66,6 +71,8 @@ _HOMES = {
     "ExportSettings": "puma_cli.config.settings",
     "MineSettings": "puma_cli.config.settings",
     "DemoSettings": "puma_cli.config.settings",
+    "EmbedSettings": "puma_cli.config.index_settings",
+    "SearchSettings": "puma_cli.config.index_settings",
     "TrainingStage": "puma_cli.config.stages",
     "PumaError": "puma_cli.errors",
     "Reporter": "puma_cli.progress",
@@ -76,12 +83,14 @@ __all__ = [
     "BenchSettings",
     "DemoSettings",
     "DistillSettings",
+    "EmbedSettings",
     "EvaluateSettings",
     "ExportSettings",
     "MineSettings",
     "PruneSettings",
     "PumaError",
     "Reporter",
+    "SearchSettings",
     "TrainingStage",
     "__version__",
     "analyze",
@@ -92,12 +101,14 @@ __all__ = [
     "diagnose",
     "distill",
     "distill_stages",
+    "embed",
     "evaluate",
     "export",
     "inspect_folder",
     "load",
     "make_scenes",
     "mine",
+    "open_searcher",
     "prune",
     "run_demo",
 ]

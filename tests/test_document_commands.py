@@ -22,7 +22,7 @@ LEFT_OUT = {"network": 4, "torchvision": 3, "gpu": 5, "vllm": 3, "minutes": 1}
 GUIDES = ("choose-k", "own-pairs", "one-gpu", "many-gpus", "evaluate", "deploy")
 NAMES = (
     *("quickstart", "tutorial", *(f"guides/{name}" for name in GUIDES)),
-    *("analyze", "distill", "mine", "eval", "export", "import", "bench", "api"),
+    *("analyze", "distill", "mine", "eval", "export", "import", "embed", "search", "bench", "api"),
 )
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in NAMES))
 # A training as the documents have it takes minutes: it is stopped after two steps.
@@ -48,6 +48,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("shop/pairs.jsonl").write_text(lines, encoding="utf-8")
         text_data(folder / "data")
         sentence_transformer(folder / "embedder", prompts={"query": "ask: ", "document": ""})
+        pictures = sorted(Path("scenes/mbeir_images").rglob("*.png"))[:6]
+        Path("photos").mkdir()
+        for picture in pictures:
+            shutil.copy(picture, "photos")
         # As good as a trained one, where it is only used.
         shutil.copytree("pruned", "student")
     return folder

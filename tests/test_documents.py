@@ -11,7 +11,10 @@ from puma_cli.cli.app import run
 from puma_cli.config.recipe import list_recipes
 
 ROOT = Path(__file__).resolve().parent.parent
-WITH_SETTINGS = {"analyze", "bench", "prune", "mine", "distill", "eval", "export", "demo"}
+WITH_SETTINGS = {
+    *("analyze", "bench", "prune", "mine", "distill", "eval", "export", "demo"),
+    *("embed", "search"),
+}
 
 
 def _commands() -> list[str]:

@@ -178,6 +178,7 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
         "--set batch.negatives=2",
         kinds.PROFILE: f"puma prune {model} --profile {quoted} --output-dir pruned",
         kinds.SCORES: f"puma compare REFERENCE_SCORES {quoted}",
+        kinds.VECTOR_INDEX: f"puma search {model} --index {quoted} QUERY",
         kinds.DEMO: f"puma demo --output-dir {quoted}",
     }.get(kind, "")
 

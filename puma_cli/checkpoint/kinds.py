@@ -20,6 +20,7 @@ MINED: Final = "data set with mined negatives"
 PROFILE: Final = "profile"
 SCORES: Final = "scores"
 DEMO: Final = "demo"
+VECTOR_INDEX: Final = "index of vectors"
 UNKNOWN: Final = "unknown"
 
 CHECKPOINTS: Final = frozenset({STOCK, PRUNED, DISTILLED, EXPORTED})
@@ -33,6 +34,7 @@ _BY_COMMAND: Mapping[str, str] = {
     "demo": DEMO,
     "make_scenes": DATA,
     "mine": MINED,
+    "embed": VECTOR_INDEX,
 }
 
 

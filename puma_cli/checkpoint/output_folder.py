@@ -17,7 +17,8 @@ from puma_cli.checkpoint.layout import LAYOUT, PROVENANCE
 from puma_cli.errors import NumericError, OutputError, PumaError
 from puma_cli.report.numbers import size_on_disk
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_SAID_FULL = ("No space left on device", "File too large")
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -139,7 +140,7 @@ def explained_writes(path: str | Path) -> Iterator[None]:
         raise
     except Exception as error:
         # safetensors reports a failed write with an exception of its own.
-        if "No space left on device" in str(error):
+        if any(said in str(error) for said in _SAID_FULL):
             raise _disk_full(path, error) from error
         raise
 

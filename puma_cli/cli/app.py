@@ -19,12 +19,14 @@ from puma_cli.cli import (
     demo,
     distill,
     doctor,
+    embed,
     evaluate,
     export,
     info,
     mine,
     prune,
     recipes,
+    search,
 )
 from puma_cli.cli.messages import DONE, FAILED, INTERRUPTED, USAGE, explain
 from puma_cli.cli.output import complain
@@ -45,6 +47,8 @@ app.command("prune")(prune.prune)
 app.command("mine")(mine.mine)
 app.command("distill")(distill.distill)
 app.command("eval")(evaluate.evaluate)
+app.command("embed")(embed.embed)
+app.command("search")(search.search)
 app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("bench")(bench.bench)

@@ -9,7 +9,6 @@ import typer
 
 import puma_cli
 from puma_cli.cli import options
-from puma_cli.cli.naming import puma
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 
@@ -64,5 +63,5 @@ def _outcome(result: DemoResult) -> Outcome:
             *result.notes,
             f"Report: {result.page}",
         ),
-        next_command=puma("info", result.student),
+        next_command=result.search,
     )

@@ -147,6 +147,17 @@ _OWN: dict[str, dict[str, Callable[[Any], str]]] = {
         "price_per_hour": _NOT_NEGATIVE,
         "pool": _OneOf(("local", "union")),
     },
+    "EmbedSettings": {
+        "side": _OneOf(("document", "query")),
+        "format": _OneOf(("npy", "safetensors", "parquet", "lancedb")),
+        "dimensions": _COUNT,
+        "store_dtype": _OneOf(("float32", "float16", "int8")),
+        "shard_rows": _COUNT,
+        "batch_tokens": _NOT_NEGATIVE,
+        "image_workers": _Range(low=-1),
+        "attention": _OneOf(ATTENTIONS),
+    },
+    "SearchSettings": {"top_k": _COUNT, "attention": _OneOf(ATTENTIONS)},
     "MineSettings": {
         "negatives": _COUNT,
         "pool": _OneOf(("task", "union")),

@@ -218,4 +218,6 @@ def _spelling(field: str) -> str:
     """Name a required field as one types it: arguments in capitals, options with dashes."""
     if field in {"model", "models", "student"}:
         return field.upper()
+    if field == "inputs":
+        return "INPUT"
     return "--" + field.replace("_", "-")

@@ -14,6 +14,7 @@ from puma_cli.checkpoint.output_folder import check_free, explained_writes
 from puma_cli.checkpoint.provenance import Parent, describe, read_provenance, write_provenance
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.settings import DemoSettings
+from puma_cli.data.scenes.pools import DATASET
 from puma_cli.errors import OutputError
 
 COMMAND = "demo"
@@ -51,6 +52,16 @@ class DemoFolders:
     def page(self) -> Path:
         """The report."""
         return self.root / LAYOUT.demo_page
+
+    @property
+    def index(self) -> Path:
+        """The candidates' vectors by the trained model."""
+        return self.root / "index"
+
+    @property
+    def pool(self) -> Path:
+        """The candidates that are embedded: pictures of scenes."""
+        return self.scenes / LAYOUT.pools / "local" / f"mbeir_{DATASET}_task0_cand_pool.jsonl"
 
     def scores(self, who: str) -> Path:
         """The scores of `teacher`, `cut` or `student`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class DemoResult:
     Args:
         folder: the demo's folder.
         student: the trained model's folder.
+        search: a command that asks it for pictures.
         page: the report.
         title: what the rows are about, with data, split and whether they are partial.
         rows: teacher, untrained cut and student.
@@ -55,6 +57,7 @@ class DemoResult:
 
     folder: Path
     student: Path
+    search: str
     page: Path
     title: str
     rows: tuple[ScoreRow, ...]
@@ -106,6 +109,7 @@ def conclude(
     result = DemoResult(
         folder=folders.root,
         student=folders.student,
+        search=_search(folders),
         page=folders.page,
         title=_title(settings, main),
         rows=rows,
@@ -139,6 +143,17 @@ def _probe(scenes: Path) -> Input:
     task = next(task for task in data.tasks("test") if task.task_id == _LATENCY_TASK)
     query = data.queries("test", task)[0]
     return query.to_input(data.instructions.pick(query, "first"))
+
+
+def _search(folders: DemoFolders) -> str:
+    """Return a command that asks the student for the picture of a scene."""
+    data = MbeirFolder(folders.scenes)
+    task = next(task for task in data.tasks("test") if task.task_id == 0)
+    query = data.queries("test", task)[0]
+    words = ["puma", "search", folders.student, query.text, "--index", folders.index]
+    words += ["--instruction", data.instructions.pick(query, "first")]
+    words += ["--html", folders.root / "found.html"]
+    return shlex.join(map(str, words))
 
 
 def _title(settings: DemoSettings, comparison: Comparison) -> str:
@@ -237,5 +252,5 @@ def _page(
         examples=pick_examples(folders.scenes, {NAMES[who]: folders.scores(who) for who in NAMES}),
         example_note=HOW,
         commands=commands,
-        next_command=f"puma info {folders.student}",
+        next_command=result.search,
     )

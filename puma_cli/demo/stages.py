@@ -13,6 +13,7 @@ from pathlib import Path
 from puma_cli.checkpoint.inspection import CHANGED, inspect_folder
 from puma_cli.checkpoint.layout import CONFIG, TRAINING
 from puma_cli.checkpoint.provenance import read_provenance
+from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.config.loading import load_settings
 from puma_cli.config.settings import AnalyzeSettings, DemoSettings, EvaluateSettings, PruneSettings
 from puma_cli.config.training_settings import DistillSettings
@@ -20,6 +21,8 @@ from puma_cli.data.scenes.dataset import make_scenes
 from puma_cli.demo.folders import DemoFolders, open_demo, record
 from puma_cli.demo.outcome import TARGET, DemoResult, conclude
 from puma_cli.distillation.distill import distill
+from puma_cli.embedding.embed import embed
+from puma_cli.embedding.index_file import INDEX_FILE, read_description
 from puma_cli.errors import PumaError
 from puma_cli.evaluation.evaluate import evaluate
 from puma_cli.profiling.analyze import analyze
@@ -76,6 +79,8 @@ class Stage:
     def finished(self) -> bool:
         """Whether the folder holds the stage's whole result."""
         if (self.folder / TRAINING).is_dir():
+            return False
+        if (self.folder / INDEX_FILE).is_file() and not read_description(self.folder).complete:
             return False
         return self.folder.is_dir() and read_provenance(self.folder) is not None
 
@@ -143,7 +148,7 @@ def plan_stages(settings: DemoSettings, scale: Scale) -> list[Stage]:
         ("student", str(folders.student), "Scoring the student on test"),
     ):
         stages.append(_evaluate(settings, folders, who, model, label))
-    return stages
+    return [*stages, _embed(settings, folders)]
 
 
 def _draw(settings: DemoSettings, folders: DemoFolders, scale: Scale) -> Stage:
@@ -253,6 +258,22 @@ def _evaluate(
         folders.scores(who),
         _command(*words, "--output-dir", asked.output_dir),
         partial(evaluate, asked),
+    )
+
+
+def _embed(settings: DemoSettings, folders: DemoFolders) -> Stage:
+    asked = EmbedSettings(
+        model=str(folders.student),
+        inputs=(str(folders.pool),),
+        output_dir=folders.index,
+        device=settings.device,
+    )
+    return Stage(
+        "index",
+        "Embedding the pictures, to be searched",
+        folders.index,
+        _command("embed", asked.model, *asked.inputs, "--output-dir", asked.output_dir),
+        partial(embed, asked),
     )
 
 

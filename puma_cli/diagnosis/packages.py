@@ -20,6 +20,7 @@ OPTIONAL = (
     ("bitsandbytes", "bitsandbytes", "training over weights in 4 bits: lora.quantize=nf4"),
     ("tensorboard", "tensorboard", "curves of a training as it runs"),
     ("faiss-cpu", "faiss", "another search backend"),
+    ("lancedb", "lancedb", "indexes as tables of a database"),
     ("sentence-transformers", "sentence_transformers", "opening what was exported for it"),
     ("mteb", "mteb", "scoring on the tasks of mteb"),
     ("flash-attn", "flash_attn", "attention without padding on CUDA"),

@@ -141,6 +141,12 @@ class Processor:
             for row, count in zip(rows, patches, strict=True)
         ]
 
+    def cuts(self, text: str) -> bool:
+        """Tell whether a text is longer than the model takes, so that its end is left out."""
+        with self._turn:
+            plain = self._plain(text)
+            return len(self._cut(plain)) < len(plain)
+
     def _check_images(self, inputs: Sequence[Input]) -> None:
         for entry in inputs if self.image_processor is None else ():
             if entry.image is not None:

@@ -1,10 +1,12 @@
 """The demo on a tiny model: its stages, its result, and going on after a stop."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from puma_cli.checkpoint.provenance import read_provenance
+from puma_cli.cli.app import run
 from puma_cli.config.settings import DemoSettings
 from puma_cli.demo import stages
 from puma_cli.demo.folders import open_demo
@@ -13,7 +15,7 @@ from puma_cli.errors import ConfigError, OutputError
 from puma_cli.interruption import Stopped
 from puma_cli.progress import Reporter
 
-STAGES = 7
+STAGES = 8
 
 
 class Notes(Reporter):
@@ -72,6 +74,9 @@ def test_the_demo_runs_and_goes_on_where_it_stopped(
     assert "data:image/png" in page
     assert (root / "student" / "config.json").is_file()
 
+    assert run(shlex.split(result.search)[1:]) == 0
+    assert "data:image/png" in (root / "found.html").read_text(encoding="utf-8")
+
     notes = Notes()
     again = run_demo(tiny, notes)
     assert notes.count("done before") == STAGES
@@ -80,12 +85,12 @@ def test_the_demo_runs_and_goes_on_where_it_stopped(
     assert known is not None
     assert known.results["finished"] is True
 
-    # Another student makes its old scores stale, and nothing else.
+    # Another student makes its old scores and index stale, and nothing else.
     model = root / "student" / "model.safetensors"
     model.write_bytes((root / "student" / "last" / "model.safetensors").read_bytes()[:-1] + b"\1")
     notes = Notes()
     run_demo(tiny, notes)
-    assert notes.count("done before") == STAGES - 1
+    assert notes.count("done before") == STAGES - 2
 
 
 def test_stages_of_different_settings_do_not_mix(tiny: DemoSettings, tmp_path: Path) -> None:
@@ -132,5 +137,6 @@ def test_the_plan_is_the_path_of_the_data(tiny: DemoSettings) -> None:
         "eval",
         "eval",
         "eval",
+        "embed",
     ]
     assert not any(stage.finished for stage in plan)

@@ -34,6 +34,11 @@ class ParquetTable:
         if empty:
             raise DataError(f"{path} is empty.", hint="Give a table of pairs.")
 
+    @property
+    def plain_columns(self) -> list[str]:
+        """The columns that hold texts, numbers or lists of them, neither bytes nor records."""
+        return [name for name in self.columns if not self._is_foreign(name)]
+
     def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Yield the rows with the columns `names` alone.
 
@@ -50,15 +55,19 @@ class ParquetTable:
                     yield row, dict(zip(names, values, strict=True))
                 done += batch.num_rows
 
-    def _check_texts(self, name: str) -> None:
+    def _is_foreign(self, name: str) -> bool:
         kind = self._schema.field(name).type
         inner = kind.value_type if _is_list(kind) else kind
-        # The images of a whole batch would be read before the first row showed what they are.
-        if (
+        return bool(
             pa.types.is_struct(inner)
             or pa.types.is_binary(inner)
             or pa.types.is_large_binary(inner)
-        ):
+        )
+
+    def _check_texts(self, name: str) -> None:
+        kind = self._schema.field(name).type
+        # The images of a whole batch would be read before the first row showed what they are.
+        if self._is_foreign(name):
             raise DataError(
                 f"The column {name!r} of {self.path} holds no texts but {kind}.",
                 cause="Columns of pairs hold texts and paths of image files.",

@@ -1,0 +1,1 @@
+"""Inputs of any number in, a folder of vectors that can be searched out."""
