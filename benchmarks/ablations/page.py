@@ -27,7 +27,7 @@ from ablations.tables import (
 _HEAD = """\
 # Ablations
 
-Every table here is made of the lines in [ablations/](ablations/) by `python benchmarks/ablations
+Every table here is made of the lines in `ablations/` by `python benchmarks/ablations
 tables`; do not edit it by hand. Runs are described in
 [benchmarks/ablations](../../benchmarks/ablations/README.md). Choices are made on val; test is
 scored once for each chosen setting.

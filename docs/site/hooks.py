@@ -22,6 +22,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
     "puma_cli/models/puma_mini/README.md": "results/puma-mini.md",
     "examples/emoji/README.md": "results/emoji-data.md",
+    "benchmarks/ablations/README.md": "results/ablation-runs.md",
     "benchmarks/prune/README.md": "results/prune-benchmarks.md",
 }
 _LINK = re.compile(r"\[([^\[\]]*)\]\(([^)#\s]+)(#[^)]*)?\)")
