@@ -74,6 +74,9 @@ def _words(line: str) -> list[str]:
     words = shlex.split(line, comments=True)[1:]
     if words[0] == "distill" and "--dry-run" not in words:
         words += SHORT
+        if "paper" in words:
+            # There are few pairs of texts here.
+            words += ["--set", "batch.size=8"]
     elif words[:2] == ["data", "scenes"]:
         words += SMALL
     elif words[0] == "bench":
