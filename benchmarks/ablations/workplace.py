@@ -115,7 +115,7 @@ class Workplace:
         command = ["distill", *words, "--output-dir", folder, "--device", self.device]
         command += _going_on(folder)
         if self.limit is not None and (left := self.limit()) is not None:
-            command += ["--stop-after", f"{max(0.05, left):.2f}"]
+            command += ["--stop-after", f"{max(0.001, left):.3f}"]
         ended = run_puma(command, self.log, apart=self.apart)
         if read_provenance(folder) is None or (folder / "training").is_dir():
             raise OutOfTimeError(

@@ -21,6 +21,7 @@ from tests.checkpoint.models import write_generation
 def test_a_stock_checkpoint_says_its_size_and_the_token_it_ends_on(weights_copy: Path) -> None:
     tokens = {"added_tokens": [{"content": "<|endoftext|>"}, {"content": "<|im_end|>"}]}
     (weights_copy / "tokenizer.json").write_text(json.dumps(tokens))
+    (weights_copy / "preprocessor_config.json").write_text("{}")
     report = inspect_folder(weights_copy)
     facts = dict(report.facts)
     assert report.kind == kinds.STOCK

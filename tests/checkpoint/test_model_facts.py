@@ -21,7 +21,9 @@ SETTINGS = {
 def headed(folder: Path) -> Path:
     config = {"model_type": "qwen2", "architectures": ["Qwen2Model"], "num_hidden_layers": 2}
     sparse_checkpoint(folder, config, plain_decoder(2))
-    (folder / "embedder.json").write_text(json.dumps(SETTINGS))
+    for name, content in (("embedder.json", SETTINGS), ("tokenizer.json", {})):
+        (folder / name).write_text(json.dumps(content))
+    (folder / "preprocessor_config.json").write_text("{}")
     return folder
 
 

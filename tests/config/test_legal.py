@@ -1,17 +1,21 @@
 """The table of legal values knows only fields that exist, and every default is legal."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import pytest
 
-from puma_cli.config import legal, settings, training_settings
+from puma_cli.config import index_settings, legal, settings, training_settings
 from puma_cli.config.legal import check_settings
 from puma_cli.errors import ConfigError
 
 CLASSES = {
     name: value
-    for name, value in (vars(settings) | vars(training_settings)).items()
+    for name, value in {
+        **vars(settings),
+        **vars(training_settings),
+        **vars(index_settings),
+    }.items()
     if is_dataclass(value) and isinstance(value, type)
 }
 
@@ -25,8 +29,11 @@ def test_every_rule_is_about_a_field() -> None:
 
 @pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES.keys())
 def test_defaults_are_legal(cls: Any) -> None:
-    needed = {"model": "m", "student": "s", "data": "d", "output_dir": "o"}
-    own = {field.name for field in fields(cls)}
+    needed = {
+        **{"model": "m", "models": ("m",), "student": "s"},
+        **{"data": "d", "inputs": ("i",), "index": "i", "output_dir": "o"},
+    }
+    own = {field.name for field in fields(cls) if field.default is MISSING}
     check_settings(cls(**{name: value for name, value in needed.items() if name in own}))
 
 
