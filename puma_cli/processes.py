@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -167,9 +168,12 @@ def join(device: str = "auto") -> Processes:
     if started() == 1:
         return ALONE
     from accelerate import PartialState
+    from torch import distributed
 
     from puma_cli.models.devices import choose_device
 
+    if not distributed.is_initialized():
+        atexit.register(_leave)
     state = PartialState(cpu=choose_device(device).type == "cpu", **_meeting())
     if state.num_processes != started():
         raise ConfigError(
@@ -177,6 +181,14 @@ def join(device: str = "auto") -> Processes:
             hint="Start them with `accelerate launch` or `torchrun`.",
         )
     return Processes(state.process_index, state.num_processes, state.device)
+
+
+def _leave() -> None:
+    """End the group: its threads, left to run, at times abort a process that ends."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _meeting() -> dict[str, Any]:
