@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -196,7 +197,8 @@ def remove_drafts(folder: Path) -> None:
 
 
 def _write(folder: Path, name: str, parts: Parts) -> FileRecord:
-    draft = folder / f".{name}{_DRAFT}"
+    # Of its own, since a process that was taken for dead may still be writing the same shard.
+    draft = folder / f".{name}{_DRAFT}-{secrets.token_hex(4)}"
     size = found = 0
     try:
         with draft.open("wb") as file:

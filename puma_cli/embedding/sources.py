@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -12,11 +13,13 @@ from puma_cli.data.pairs.files import SUFFIXES as TABLES
 from puma_cli.data.pairs.files import find_tables
 from puma_cli.embedding.image_files import ImageFolder, holds_image, is_image
 from puma_cli.embedding.rows import Item
+from puma_cli.embedding.starts import ShardStart, Start
 from puma_cli.embedding.table_rows import Columns, TableRows
 from puma_cli.embedding.text_lines import TextLines
 from puma_cli.errors import DataError
 
 STANDARD_INPUT = "-"
+SKIP_HINT = "To leave out, and count, what cannot be read: --skip-broken"
 # What holds other things than lines of text.
 _NO_TEXT = frozenset((".gz", ".zip", ".zst", ".xz", ".tar", ".npy", ".safetensors", ".pdf"))
 
@@ -28,8 +31,12 @@ class Source(Protocol):
         """Return about how many there are, or None if that cannot be told."""
         ...
 
-    def items(self) -> Iterator[Item]:
-        """Yield them in an order that is always the same."""
+    def starts(self) -> Iterator[Start]:
+        """Yield where each one begins, at less cost than reading it."""
+        ...
+
+    def items(self, start: Start = None) -> Iterator[Item]:
+        """Yield them, from a start on, in an order that is always the same."""
         ...
 
 
@@ -92,6 +99,50 @@ def sources_of(
 def stream(sources: Iterable[Source]) -> Iterator[Item]:
     """Yield the items of all sources, one source after the other."""
     return chain.from_iterable(source.items() for source in sources)
+
+
+class ShardReader:
+    """Reads the inputs of single shards, not those before them.
+
+    Args:
+        sources: all inputs.
+        size: inputs of a shard, of which the last may have fewer.
+    """
+
+    def __init__(self, sources: Sequence[Source], size: int) -> None:
+        self._sources, self._size = sources, size
+        self._next, self._items = -1, iter[Item](())
+
+    def read(self, begin: ShardStart) -> list[Item]:
+        """Return the inputs of a shard; where it follows the last one, reading just goes on.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        if begin.number != self._next:
+            first, *further = self._sources[begin.source :]
+            self._items = chain(first.items(begin.start), stream(further))
+        # Until it is read: a source that failed does not go on.
+        self._next = -1
+        found = list(islice(self._items, self._size))
+        self._next = begin.number + 1
+        return found
+
+
+def explained(sources: Sequence[Source]) -> Iterator[Item]:
+    """Yield all items; of one that cannot be read, say how to go on without it."""
+    with skipping_explained():
+        yield from stream(sources)
+
+
+@contextmanager
+def skipping_explained() -> Iterator[None]:
+    """Say of an input that cannot be read how to go on without it."""
+    try:
+        yield
+    except DataError as error:
+        error.hint = "\n".join(filter(None, (error.hint, SKIP_HINT)))
+        raise
 
 
 def blocks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
