@@ -29,7 +29,7 @@ from puma_cli.embedding.sources import (
 from puma_cli.embedding.starts import find_starts
 from puma_cli.embedding.whole_index import EmbedResult, Teller, check_all, finish, why
 from puma_cli.errors import ConfigError
-from puma_cli.processes import Processes, join
+from puma_cli.processes import Processes, join, started
 from puma_cli.progress import SILENT, Reporter, by_rows
 
 RAY = "ray"
@@ -55,6 +55,11 @@ def embed(settings: EmbedSettings, reporter: Reporter = SILENT) -> EmbedResult:
     if settings.engine == RAY:
         from puma_cli.embedding.ray_engine import embed_on_ray
 
+        if started() > 1:
+            raise ConfigError(
+                f"engine = ray is not possible in {started()} processes.",
+                hint="Start it without a launcher: Ray starts the workers.",
+            )
         _check_shared(settings, "the workers of a Ray cluster")
         return embed_on_ray(settings, reporter)
     processes = join(settings.device)

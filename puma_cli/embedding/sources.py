@@ -111,7 +111,8 @@ class ShardReader:
 
     def __init__(self, sources: Sequence[Source], size: int) -> None:
         self._sources, self._size = sources, size
-        self._next, self._items = -1, iter[Item](())
+        self._next = -1
+        self._items: Iterator[Item] = iter(())
 
     def read(self, begin: ShardStart) -> list[Item]:
         """Return the inputs of a shard; where it follows the last one, reading just goes on.

@@ -10,8 +10,8 @@ from typing import Any
 
 from puma_cli.checkpoint.layout import LAYOUT
 from puma_cli.data.lines import line_starts
-from puma_cli.data.pairs.tables import Row as Values
 from puma_cli.data.pairs.tables import CsvTable, JsonlTable, Table, open_table
+from puma_cli.data.pairs.tables import Row as Values
 from puma_cli.embedding.rows import Broken, Item, Row
 from puma_cli.embedding.starts import Start, line_start
 from puma_cli.embedding.text_lines import count_lines
