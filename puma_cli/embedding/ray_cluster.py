@@ -51,6 +51,8 @@ def import_ray() -> Any:
     """
     # Nothing is sent to Ray's makers unless the user says so.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # What it says of its own working is in its logs; what the user can mend is told here.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         import ray.data

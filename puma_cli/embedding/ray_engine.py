@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -33,7 +34,6 @@ from puma_cli.progress import Reporter, by_rows
 _TASKS = 4_096
 # How often shards that are not there in the end are tried again.
 _PASSES = 3
-_RETRIES = 10
 
 
 def embed_on_ray(settings: EmbedSettings, reporter: Reporter) -> EmbedResult:
@@ -123,7 +123,10 @@ class _Run:
                     self._made.add(int(found["number"]))
                     yield int(found["read"])
 
-        for _ in by_rows(self._reporter, rows(), "embed", left, lambda done: done):
+        found = rows()
+        # Before the clock starts that tells the time left: workers come up, and open the model.
+        first = list(islice(found, 1))
+        for _ in by_rows(self._reporter, chain(first, found), "embed", left, lambda done: done):
             pass
 
     def embedded(self, known: set[int]) -> int:
@@ -152,8 +155,6 @@ class _Run:
                 compute=ray.data.ActorPoolStrategy(size=pool.workers),
                 num_cpus=pool.cpus,
                 num_gpus=pool.gpus or None,
-                max_restarts=-1,
-                max_task_retries=_RETRIES,
             )
             yield from done.iter_rows()
 

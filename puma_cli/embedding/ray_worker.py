@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint.fingerprint import fingerprint
+from puma_cli.checkpoint.output_folder import explained_writes
 from puma_cli.checkpoint.source import resolve
 from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.embedding.index_file import INDEX_FILE, read_description
 from puma_cli.embedding.shard_maker import ShardMaker
+from puma_cli.embedding.shards import DRAFT, FOLDER, stem_of
 from puma_cli.embedding.sinks import open_sink
 from puma_cli.embedding.sources import ShardReader, open_sources, skipping_explained
 from puma_cli.embedding.starts import ShardStart
 from puma_cli.embedding.whole_index import TOLD, why
-from puma_cli.errors import CheckpointError, OutputError, PumaError
+from puma_cli.errors import CheckpointError, OutputError, ProcessError, PumaError
 from puma_cli.progress import SILENT
 
 
@@ -44,6 +46,15 @@ class WorkerTask:
     def of(cls, settings: EmbedSettings, mark: str, threads: int) -> WorkerTask:
         """Return the task of workers for a command that was given here."""
         return cls(settings, mark, threads, str(Path.cwd()))
+
+
+# How often the worker of one shard may end before that is no accident.
+ATTEMPTS = 10
+
+
+def attempts_path(folder: Path, number: int) -> Path:
+    """Return where it is counted how often a shard was begun; a draft, so that it goes as such."""
+    return folder / FOLDER / f".{stem_of(number)}{DRAFT}-attempts"
 
 
 class ShardWorker:
@@ -70,7 +81,8 @@ class ShardWorker:
                 items = reader.read(begin)
             found["read"] = len(items)
             if not maker.has(begin.number, items):
-                made = maker.make(begin.number, items)
+                with self._attempt(begin.number):
+                    made = maker.make(begin.number, items)
                 left_out = [why(item) for item in made.broken[: TOLD + 1]]
                 found["made"] = True
         except PumaError as error:
@@ -85,6 +97,29 @@ class ShardWorker:
                 }
             )
         return found | {"left_out": json.dumps(left_out), "error": told}
+
+    @contextmanager
+    def _attempt(self, number: int) -> Iterator[None]:
+        """Count, beside the shards, how often one was begun: Ray tries for ever.
+
+        Raises:
+            ProcessError: it has ended its worker too often.
+        """
+        path = attempts_path(self._task.settings.output_dir, number)
+        with explained_writes(path):
+            path.parent.mkdir(exist_ok=True)
+            with path.open("ab") as file:
+                tries = file.tell()
+                file.write(b".")
+        if tries >= ATTEMPTS:
+            raise ProcessError(
+                f"Shard {number} has ended its worker {tries} times.",
+                cause="The system ends a process so when memory runs out.",
+                hint="More --cpus-per-worker or fewer --workers leave each more memory; a smaller "
+                "--batch-tokens takes less.",
+            )
+        yield
+        path.unlink(missing_ok=True)
 
     def _open(self) -> tuple[ShardMaker, ShardReader]:
         if self._maker is None or self._reader is None:

@@ -12,7 +12,7 @@ from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.data.pairs.files import SUFFIXES as TABLES
 from puma_cli.data.pairs.files import find_tables
 from puma_cli.embedding.image_files import ImageFolder, holds_image, is_image
-from puma_cli.embedding.rows import Item
+from puma_cli.embedding.rows import Item, is_address
 from puma_cli.embedding.starts import ShardStart, Start
 from puma_cli.embedding.table_rows import Columns, TableRows
 from puma_cli.embedding.text_lines import TextLines
@@ -72,6 +72,9 @@ def sources_of(
     several = len(inputs) > 1
     found: list[Source] = []
     for given, name in zip(inputs, names, strict=True):
+        if is_address(given):
+            found += _remote(given, columns, name if several else "", skip_broken)
+            continue
         path = Path("/dev/stdin") if given == STANDARD_INPUT else Path(given).expanduser()
         if not path.exists():
             raise DataError(
@@ -86,11 +89,7 @@ def sources_of(
         elif is_image(path.name):
             found.append(ImageFolder(path, name.removesuffix(path.name)))
         elif kind in _NO_TEXT:
-            raise DataError(
-                f"The input {given} is no file of text lines.",
-                cause=f"Tables are {', '.join(TABLES)}; all but images is read as lines of text.",
-                hint="Unpack it first." if kind in {".gz", ".zip", ".zst", ".xz", ".tar"} else "",
-            )
+            raise _no_text(given, kind)
         else:
             found.append(TextLines(path, f"{name}:" if several else "", skip_broken))
     return found
@@ -170,6 +169,41 @@ def _of_folder(folder: Path, columns: Columns, name: str, skip_broken: bool) -> 
     if not tables or holds_image(folder):
         return [ImageFolder(folder, prefix)]
     return [TableRows(table, columns, f"{prefix}{table.name}:", skip_broken) for table in tables]
+
+
+def _remote(url: str, columns: Columns, name: str, skip_broken: bool) -> list[Source]:
+    """Return what is at an address."""
+    # Imported here, since few need it.
+    from puma_cli.embedding.remote import RemoteFile, RemoteImages, Store, tables_in
+
+    store = Store(url)
+    kind = Path(store.path).suffix.lower()
+
+    def table(path: str, prefix: str) -> Source:
+        return RemoteFile(store, path, lambda copy: TableRows(copy, columns, prefix, skip_broken))
+
+    if store.kind() == "folder":
+        start = f"{name}/" if name else ""
+        tables = tables_in(store)
+        if tables:
+            return [table(path, f"{start}{Path(path).name}:") for path in tables]
+        return [RemoteImages(store, store.path, start)]
+    prefix = f"{name}:" if name else ""
+    if kind in TABLES:
+        return [table(store.path, prefix)]
+    if is_image(store.path):
+        return [RemoteImages(store, store.path)]
+    if kind in _NO_TEXT:
+        raise _no_text(url, kind)
+    return [RemoteFile(store, store.path, lambda copy: TextLines(copy, prefix, skip_broken))]
+
+
+def _no_text(given: str, kind: str) -> DataError:
+    return DataError(
+        f"The input {given} is no file of text lines.",
+        cause=f"Tables are {', '.join(TABLES)}; all but images is read as lines of text.",
+        hint="Unpack it first." if kind in {".gz", ".zip", ".zst", ".xz", ".tar"} else "",
+    )
 
 
 def _names(inputs: Sequence[str]) -> list[str]:
