@@ -110,6 +110,11 @@ def is_address(text: str) -> bool:
     return _ADDRESS.match(text) is not None
 
 
+def shown_path(path: Path) -> str:
+    """Return a path, or the address that it is a copy from, as people read it."""
+    return getattr(path, "url", "") or readable(str(path))
+
+
 def readable(name: str) -> str:
     r"""Return a file's name as text; bytes that are no UTF-8 show as `\xe9`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
