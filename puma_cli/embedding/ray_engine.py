@@ -143,6 +143,8 @@ class _Run:
         import ray.data
 
         pool = self._pool
+        # A class whose objects are called, which Ray's types do not know.
+        worker: Any = ShardWorker
         given = [
             {"number": begin.number, "source": begin.source, "start": json.dumps(begin.start)}
             for begin in todo
@@ -150,7 +152,7 @@ class _Run:
         with workers_explained():
             shards = ray.data.from_items(given, override_num_blocks=min(len(given), _TASKS))
             done = shards.map(
-                ShardWorker,
+                worker,
                 fn_constructor_kwargs={"task": self._task},
                 compute=ray.data.ActorPoolStrategy(size=pool.workers),
                 num_cpus=pool.cpus,

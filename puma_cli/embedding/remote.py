@@ -90,6 +90,9 @@ class Store:
 
     def address(self, path: str) -> str:
         """Return the address of a path in the file system."""
+        # As the user wrote it, as far as that goes.
+        if path.startswith(self.path):
+            return self.url.rstrip("/") + path[len(self.path) :]
         return str(self.files.unstrip_protocol(path))
 
     @contextmanager
@@ -119,6 +122,7 @@ class RemoteFile:
 
     def __init__(self, store: Store, path: str, open_copy: Callable[[Path], Any]) -> None:
         self._store, self._path, self._open_copy = store, path, open_copy
+        self._address = store.address(path)
 
     def count(self) -> int | None:
         """Return how many rows a .parquet has; None of others, which only reading tells."""
@@ -126,8 +130,7 @@ class RemoteFile:
             return None
         import pyarrow.parquet as pq
 
-        address = self._store.address(self._path)
-        with self._store.explained(address), self._store.files.open(self._path) as file:
+        with self._store.explained(self._address), self._store.files.open(self._path) as file:
             return int(pq.read_metadata(file).num_rows)
 
     def starts(self) -> Iterator[Start]:
@@ -136,40 +139,43 @@ class RemoteFile:
         if rows is not None:
             yield from range(rows)
             return
-        with self._copy() as source:
-            yield from source.starts()
+        with self._copy() as copy:
+            yield from self._open_copy(copy).starts()
 
     def items(self, start: Start = None) -> Iterator[Item]:
         """Yield them in order."""
-        with self._copy() as source:
-            for item in source.items(start):
-                yield self._renamed(item)
+        with self._copy() as copy:
+            for item in self._open_copy(copy).items(start):
+                yield self._renamed(item, copy)
 
     @contextmanager
-    def _copy(self) -> Iterator[Any]:
-        (self._here,) = self._store.fetch([self._path])
+    def _copy(self) -> Iterator[Path]:
+        (copy,) = self._store.fetch([self._path])
         try:
-            yield self._open_copy(self._here)
+            yield copy
         except PumaError as error:
-            for name in ("problem", "cause", "hint"):
-                setattr(error, name, self._named(getattr(error, name)))
+            self._rename(error, copy)
             raise
         finally:
-            self._here.unlink(missing_ok=True)
+            _remove(copy)
 
-    def _renamed(self, item: Item) -> Item:
+    def _renamed(self, item: Item, copy: Path) -> Item:
+        """Return an item with the file's address in place of that of the copy."""
         if isinstance(item, Broken):
-            return Broken(self._named(item.where), item.error)
-        if item.image is not None and item.image.is_relative_to(self._here.parent):
+            self._rename(item.error, copy)
+            return Broken(item.where.replace(str(copy), self._address), item.error)
+        if item.image is not None and item.image.is_relative_to(copy.parent):
             raise DataError(
-                f"{self._store.address(self._path)} has images beside it that are not copied.",
+                f"{self._address} has images beside it that are not copied.",
                 hint="Name the folder of this machine that its paths start from: --images DIR. A "
                 "folder of images alone may have an address.",
             )
         return item
 
-    def _named(self, text: str) -> str:
-        return text.replace(str(self._here), self._store.address(self._path))
+    def _rename(self, error: PumaError, copy: Path) -> None:
+        for name in ("problem", "cause", "hint"):
+            setattr(error, name, getattr(error, name).replace(str(copy), self._address))
+        error.args = (error.problem,)
 
 
 class RemoteImages:

@@ -10,15 +10,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.embedding.embed import embed
+from puma_cli.embedding.index_folder import begun, describe_index
 from puma_cli.embedding.ray_cluster import pool_of
+from puma_cli.embedding.ray_worker import ATTEMPTS, ShardWorker, WorkerTask, attempts_path
 from puma_cli.embedding.shards import records
-from puma_cli.errors import ConfigError, DataError, DeviceError, OutputError
+from puma_cli.embedding.sources import sources_of
+from puma_cli.embedding.starts import find_starts
+from puma_cli.errors import ConfigError, DataError, DeviceError
 from puma_cli.searching.index import open_index
 from tests.embedding.conftest import Make
 from tests.embedding.test_embed import Counting, held
@@ -29,14 +34,14 @@ PATIENCE = 300.0
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[list[int]]:
-    """Start a head without cores and two workers of one core each; give the ids of their rayletes."""
+    """Start a head without cores and two workers of one core each; give their raylets."""
     pytest.importorskip("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
         from ray.cluster_utils import Cluster
 
-        own = {"object_store_memory": 100 * 2**20}
+        own: dict[str, Any] = {"object_store_memory": 100 * 2**20}
         found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **own})
         try:
             nodes = [found.add_node(num_cpus=1, **own) for _ in range(2)]
@@ -196,8 +201,39 @@ def test_standard_input_is_not_shared_out(make: Make) -> None:
         embed(make("-", engine="ray"))
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there(make: Make, lines: Path) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(ConfigError, match="No Ray cluster can be reached at auto"):
-        embed(make(lines, engine="ray", ray_address="auto"))
+    with pytest.raises(ConfigError, match=r"No Ray cluster can be reached at 127\.0\.0\.1:9"):
+        embed(make(lines, engine="ray", ray_address="127.0.0.1:9"))
     assert not make(lines).output_dir.exists()
+
+
+def test_a_shard_that_ends_its_workers_is_given_up(make: Make, lines: Path) -> None:
+    settings = make(lines)
+    model = Path(settings.model)
+    planned = describe_index(settings, model)
+    (begin, *_), _ = find_starts(sources_of([str(lines)]), settings.shard_rows)
+    asked = {"number": begin.number, "source": begin.source, "start": json.dumps(begin.start)}
+    with begun(settings, planned, model):
+        worker = ShardWorker(WorkerTask.of(settings, planned.fingerprint, 1))
+        tries = attempts_path(settings.output_dir, 0)
+        tries.parent.mkdir(parents=True)
+        tries.write_bytes(b"." * ATTEMPTS)
+        found = worker(asked)
+        assert not found["made"] and "ended its worker 10 times" in found["error"]
+        tries.write_bytes(b"." * (ATTEMPTS - 1))
+        assert worker(asked)["made"]
+        assert not tries.exists()
+        assert not worker(asked)["made"]
+
+
+def test_a_machine_without_the_folder_says_so(make: Make, lines: Path) -> None:
+    settings = make(lines)
+    planned = describe_index(settings, Path(settings.model))
+    worker = ShardWorker(WorkerTask.of(settings, planned.fingerprint, 1))
+    found = worker({"number": 0, "source": 0, "start": "null"})
+    assert "is not shared" in json.loads(found["error"])["problem"]
+    with begun(settings, planned, Path(settings.model)):
+        other = ShardWorker(WorkerTask.of(settings, "another", 1))
+        assert "is not shared" in other({"number": 0, "source": 0, "start": "null"})["error"]
