@@ -48,7 +48,7 @@ class Store:
                 "huggingface_hub.",
             ) from error
         self.url = url
-        self._room = tempfile.TemporaryDirectory(prefix="puma-", ignore_cleanup_errors=True)
+        self.room = tempfile.TemporaryDirectory(prefix="puma-", ignore_cleanup_errors=True)
         self._copies = 0
 
     def kind(self) -> str:
@@ -80,7 +80,7 @@ class Store:
         """Copy files here; each keeps its own name."""
         copies = []
         for path in paths:
-            place = Path(self._room.name) / str(self._copies)
+            place = Path(self.room.name) / str(self._copies)
             place.mkdir()
             self._copies += 1
             copies.append(place / _last(path))
@@ -219,7 +219,7 @@ class RemoteImages:
         # Two copies of the same object are to look the same.
         os.utime(copy, ns=(0, zlib.crc32(mark.encode())))
         path = RemotePath(copy)
-        path.url = self._store.address(entry["name"])
+        path.url, path.room = self._store.address(entry["name"]), self._store.room
         # With the last row that names it, the copy goes.
         weakref.finalize(path, _remove, copy)
         return path

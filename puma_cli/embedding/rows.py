@@ -23,6 +23,8 @@ class RemotePath(type(Path())):  # type: ignore[misc]
     """The copy of an image that lies elsewhere, at `url`; or its place alone, without a copy."""
 
     url = ""
+    # The temporary folder that the copy is in, which is there as long as somebody holds it.
+    room: object = None
 
 
 @dataclass(frozen=True)
