@@ -160,16 +160,17 @@ def test_lance_shards_from_a_cluster(cluster: list[int], make: Make, texts: Path
 @pytest.mark.slow
 def test_what_workers_meet_is_told(cluster: list[int], make: Make, tmp_path: Path) -> None:
     path = tmp_path / "broken.jsonl"
-    path.write_text('{"text": "one"}\n{"text": "two"}\n{"text": \n{"text": "four"}\n')
-    settings = on_ray(make(path, shard_rows=1))
-    with pytest.raises(DataError, match="line 3 is broken") as caught:
+    # Further down than where the driver looks to see what columns there are.
+    path.write_text('{"text": "one"}\n' * 1_100 + '{"text": \n{"text": "two"}\n')
+    settings = on_ray(make(path, shard_rows=100))
+    with pytest.raises(DataError, match="line 1101 is broken") as caught:
         embed(settings)
     assert "--skip-broken" in caught.value.hint
     assert "worker on" in caught.value.cause
     watch = Counting()
     result = embed(replace(settings, skip_broken=True, overwrite=True), watch)
-    assert (result.rows, result.skipped) == (3, 1)
-    assert sum("line 3" in note for note in watch.notes) == 1
+    assert (result.rows, result.skipped) == (1_101, 1)
+    assert sum("line 1101" in note for note in watch.notes) == 1
     # What was embedded stays as it was.
     path.write_text('{"text": "other"}\n')
     with pytest.raises(DataError, match="inputs are not those"):
