@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ _CORES = 4
 # Bytes for what goes through Ray when puma starts it: numbers of shards, no vectors.
 _STORE = 100 * 2**20
 LOCAL = "local"
+# Seconds in which the head of a cluster takes a connection.
+_ANSWER = 20.0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def cluster(address: str | None) -> Iterator[None]:
     if where == LOCAL:
         own = {"include_dashboard": False, "object_store_memory": _STORE}
     try:
+        _knock(where)
         with _own_signals():
             ray.init(where, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -105,6 +109,15 @@ def cluster(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host:
+        socket.create_connection((host, int(port)), timeout=_ANSWER).close()
+    elif address not in (LOCAL, "auto"):
+        raise ValueError(f"An address is auto or HOST:PORT, not {address}.")
 
 
 def plan_pool(settings: EmbedSettings) -> Pool:
