@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # What somebody who thinks of the vectors may give --dtype, which is the model's.
 _VECTORS_ALONE = "int8"
-_CLUSTER = "On a Ray cluster"
 
 
 def embed(
@@ -121,7 +120,6 @@ def embed(
         typer.Option(
             metavar="NAME",
             help="local, or ray: the machines of a Ray cluster.  [default: local]",
-            rich_help_panel=_CLUSTER,
         ),
     ] = None,
     ray_address: Annotated[
@@ -130,7 +128,6 @@ def embed(
             "--ray-address",
             metavar="ADDRESS",
             help="auto, or HOST:PORT.  [default: RAY_ADDRESS, or a cluster of this machine]",
-            rich_help_panel=_CLUSTER,
         ),
     ] = None,
     workers: Annotated[
@@ -138,7 +135,6 @@ def embed(
         typer.Option(
             metavar="N",
             help="Models at once.  [default: one a GPU, or as many as there are cores for]",
-            rich_help_panel=_CLUSTER,
         ),
     ] = None,
     cpus_per_worker: Annotated[
@@ -146,7 +142,6 @@ def embed(
         typer.Option(
             metavar="N",
             help="Cores of each.  [default: 4, or as many as there are]",
-            rich_help_panel=_CLUSTER,
         ),
     ] = None,
     overwrite: options.Overwrite = None,
