@@ -88,7 +88,7 @@ def cluster(address: str | None) -> Iterator[None]:
         own = {"include_dashboard": False, "object_store_memory": _STORE}
     try:
         _knock(where)
-        with _own_signals():
+        with _own_signals(), _without_stderr():
             ray.init(where, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ConfigError(
@@ -195,6 +195,19 @@ def first_line(error: BaseException) -> str:
 def last_line(error: BaseException) -> str:
     """Return what an error says last, which of a worker's is what it failed of."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drop what Ray's own core writes to stderr while it starts; its errors are exceptions."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextmanager
