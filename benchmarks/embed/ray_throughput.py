@@ -118,7 +118,8 @@ def main() -> None:
     if asked.write:
         rows = [row("One process, two threads", local), row("Ray, two workers", ray)]
         page = PAGE.format(
-            command="python benchmarks/embed/ray_throughput.py",
+            command=f"python benchmarks/embed/ray_throughput.py --inputs {asked.inputs} "
+            f"--shard-rows {asked.shard_rows} --rounds {asked.rounds} --kills {asked.kills}",
             machine=f"{platform.machine()}, {os.cpu_count()} CPU cores, "
             f"Python {platform.python_version()}, {asked.model}",
             when=time.strftime("%Y-%m-%d"),
