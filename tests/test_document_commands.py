@@ -18,11 +18,23 @@ from tests.models.importing.texts import text_data
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"(?:<!-- not run: (\w+) -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
 # Why a block may be left out, and how many are.
-LEFT_OUT = {"network": 4, "torchvision": 3, "gpu": 5, "vllm": 3, "minutes": 1}
+LEFT_OUT = {"network": 4, "torchvision": 3, "gpu": 6, "vllm": 3, "minutes": 1}
 GUIDES = ("choose-k", "own-pairs", "one-gpu", "many-gpus", "evaluate", "deploy")
 NAMES = (
     *("quickstart", "tutorial", *(f"guides/{name}" for name in GUIDES)),
-    *("analyze", "distill", "mine", "eval", "export", "import", "embed", "search", "bench", "api"),
+    *(
+        "analyze",
+        "distill",
+        "mine",
+        "eval",
+        "export",
+        "import",
+        "embed",
+        "search",
+        "scale",
+        "bench",
+        "api",
+    ),
 )
 DOCUMENTS = ("README.md", *(f"docs/{name}.md" for name in NAMES))
 # A training as the documents have it takes minutes: it is stopped after two steps.

@@ -16,7 +16,7 @@ from puma_cli.cli.session import Session, session
 from puma_cli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from puma_cli.embedding.embed import EmbedResult
+    from puma_cli.embedding.whole_index import EmbedResult
 
 # What somebody who thinks of the vectors may give --dtype, which is the model's.
 _VECTORS_ALONE = "int8"
@@ -107,6 +107,43 @@ def embed(
     attention: encoding_options.Attention = None,
     device: options.Device = None,
     dtype: options.Dtype = None,
+    num_processes: Annotated[
+        int | None,
+        typer.Option(
+            "--num-processes",
+            metavar="N",
+            help="Share the shards out to N processes, a GPU each.  [default: 1]",
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="local, or ray: the machines of a Ray cluster.  [default: local]",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="auto, or HOST:PORT.  [default: RAY_ADDRESS, or a cluster of this machine]",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Models at once.  [default: one a GPU, or as many as there are cores for]",
+        ),
+    ] = None,
+    cpus_per_worker: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cores of each.  [default: 4, or as many as there are]",
+        ),
+    ] = None,
     overwrite: options.Overwrite = None,
     config: options.Config = None,
     overrides: options.Overrides = None,
@@ -121,7 +158,7 @@ def embed(
 
     Example: puma embed puma-mini photos --output-dir index
     """
-    with session(ctx) as run:
+    with session(ctx, shared=True) as run:
         if dtype == _VECTORS_ALONE:
             raise ConfigError(
                 "dtype = int8 is not possible: it is the format that the model computes in.",
@@ -131,6 +168,13 @@ def embed(
         # An empty list is what typer makes of an argument that is not given.
         run.params["inputs"] = inputs or None
         settings = run.settings(puma_cli.EmbedSettings, complete=_default_folder)
+        if num_processes is not None and num_processes > 1:
+            if settings.engine != "local":
+                raise ConfigError(
+                    f"--num-processes {num_processes} is not possible with --engine ray.",
+                    hint="How many models a cluster runs, --workers says.",
+                )
+            raise typer.Exit(run.share(settings, num_processes))
         run.on_interrupt("Whole shards are kept: the same command goes on from there.")
         result = puma_cli.embed(settings, run.reporter)
         run.finish(_outcome(run, result))

@@ -238,9 +238,9 @@ def _title(text: str | None, image: Path | None, name: str) -> str:
 
 def _near(path: Path) -> str:
     """Return a path as it is typed from here, if that is shorter."""
-    from puma_cli.embedding.rows import readable
+    from puma_cli.embedding.rows import readable, shown_path
 
-    shown = readable(str(path))
+    shown = shown_path(path)
     here = readable(str(Path.cwd())) + "/"
     return shown.removeprefix(here)
 

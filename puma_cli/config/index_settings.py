@@ -34,6 +34,11 @@ class EmbedSettings:
         image_workers: processes that decode images ahead; -1 for what suits images and machine.
         attention: `sdpa`, `eager`, or `flash_attention_2` where that is installed.
         dtype: number format that the model computes in.
+        engine: `local`, or `ray` for the machines of a Ray cluster.
+        ray_address: `auto` or HOST:PORT of a cluster that runs; without one, RAY_ADDRESS, or a
+            cluster of this machine's cores and GPUs.
+        workers: models that Ray runs at once (>= 0); 0 for as many as the cluster has room for.
+        cpus_per_worker: cores of each (>= 0); 0 for what suits the cluster.
     """
 
     model: str
@@ -58,6 +63,10 @@ class EmbedSettings:
     device: str = "auto"
     dtype: str = "auto"
     overwrite: bool = False
+    engine: str = "local"
+    ray_address: str | None = None
+    workers: int = 0
+    cpus_per_worker: int = 0
 
 
 @dataclass(frozen=True)

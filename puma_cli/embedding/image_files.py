@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from puma_cli.embedding.rows import Item, Row, readable
+from puma_cli.embedding.starts import Start
 from puma_cli.errors import DataError
 
 SUFFIXES = frozenset(
@@ -38,15 +39,29 @@ class ImageFolder:
             raise self._none()
         return found
 
-    def items(self) -> Iterator[Item]:
+    def starts(self) -> Iterator[Start]:
+        """Yield the path of each image in the folder.
+
+        Raises:
+            DataError: there is none, or a folder cannot be read.
+        """
+        found = False
+        for path in self._paths(self.folder):
+            found = True
+            yield os.path.relpath(path, self.folder)
+        if not found:
+            raise self._none()
+
+    def items(self, start: Start = None) -> Iterator[Item]:
         """Yield the images in the order of their names; each one's id is its path in the folder.
 
         Raises:
             DataError: there is none, or a folder cannot be read.
         """
         found = False
+        steps = Path(start).parts if isinstance(start, str) else ()
         base = self.folder.parent if self.folder.is_file() else self.folder
-        for path in self._paths(self.folder):
+        for path in self._paths(self.folder, steps):
             found = True
             name = readable(os.path.relpath(path, base))
             yield Row(f"{self._prefix}{name}", image=path.absolute())
@@ -60,7 +75,8 @@ class ImageFolder:
             hint="Name the folder that the images are in.",
         )
 
-    def _paths(self, folder: Path) -> Iterator[Path]:
+    def _paths(self, folder: Path, start: Sequence[str] = ()) -> Iterator[Path]:
+        """Yield the images below a folder, from the one on that `start` leads to."""
         if folder.is_file():
             yield folder
             return
@@ -75,9 +91,11 @@ class ImageFolder:
         except OSError as error:
             raise DataError(f"The folder {folder} cannot be read.", cause=str(error)) from error
         for name, is_folder in names:
+            if start and name < start[0]:
+                continue
             path = folder / name
             if is_folder:
-                yield from self._paths(path)
+                yield from self._paths(path, start[1:] if start and name == start[0] else ())
             else:
                 yield path
 

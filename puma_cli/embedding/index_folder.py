@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from puma_cli.checkpoint.fingerprint import fingerprint
 from puma_cli.checkpoint.layout import PROVENANCE
 from puma_cli.checkpoint.output_folder import check_free, explained_writes
@@ -23,7 +25,7 @@ from puma_cli.embedding.index_file import (
 )
 from puma_cli.embedding.lock import LOCK, only_writer
 from puma_cli.embedding.row_embedder import check_dimensions
-from puma_cli.embedding.shards import FOLDER
+from puma_cli.embedding.shards import FOLDER, remove_drafts
 from puma_cli.errors import OutputError
 from puma_cli.models.devices import choose_device, choose_dtype
 
@@ -33,8 +35,13 @@ _FREE = ("schema", "model", "parents")
 _FIRST = (LOCK, PROVENANCE)
 
 
-def describe_index(settings: EmbedSettings, model: Path) -> IndexDescription:
+def describe_index(
+    settings: EmbedSettings, model: Path, device: torch.device | None = None
+) -> IndexDescription:
     """Return what an index will be.
+
+    Args:
+        device: what it will be computed on, where that is not on this machine.
 
     Raises:
         CheckpointError: the model's files are broken.
@@ -42,7 +49,7 @@ def describe_index(settings: EmbedSettings, model: Path) -> IndexDescription:
     """
     mark, parents, dimension = facts_of(model)
     check_dimensions(settings.dimensions, dimension)
-    device = choose_device(settings.device)
+    device = device or choose_device(settings.device)
     return IndexDescription(
         schema=SCHEMA,
         model=settings.model,
@@ -100,6 +107,23 @@ def take_up(settings: EmbedSettings, planned: IndexDescription, model: Path) -> 
             cause="Vectors of different settings do not belong together.",
             hint="Choose another --output-dir, or make it anew with --overwrite.",
         )
+
+
+@contextmanager
+def begun(settings: EmbedSettings, planned: IndexDescription, model: Path) -> Iterator[None]:
+    """Take up an index or begin one, and hold it while shards are made.
+
+    Raises:
+        DataError, OutputError: see `take_up` and `only_writer`.
+    """
+    folder = settings.output_dir
+    take_up(settings, planned, model)
+    with explained_writes(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder), gone_if_empty(folder):
+        begin(settings, planned)
+        remove_drafts(folder)
+        yield
 
 
 def _remove(folder: Path) -> None:

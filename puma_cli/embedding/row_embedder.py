@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from puma_cli.embedding.rows import Broken, Item, Row
+from puma_cli.embedding.sources import SKIP_HINT
 from puma_cli.encoding.finite import check_finite
 from puma_cli.encoding.out_of_memory import out_of_memory_explained
 from puma_cli.errors import ConfigError, DataError, ImageError
@@ -21,7 +22,6 @@ from puma_cli.models.modes import evaluation_mode
 from puma_cli.models.opening import load
 
 QUERY = "query"
-SKIP_HINT = "To leave out, and count, what cannot be read: --skip-broken"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,15 @@ from puma_cli.errors import DataError
 
 # How a path that is no UTF-8 is written where only text can stand.
 _URI = "file://"
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
+class RemotePath(type(Path())):  # type: ignore[misc]
+    """The copy of an image that lies elsewhere, at `url`; or its place alone, without a copy."""
+
+    url = ""
+    # The temporary folder that the copy is in, which is there as long as somebody holds it.
+    room: object = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,12 @@ def as_json(metadata: Mapping[str, Any]) -> str:
 
 
 def path_to_text(path: Path) -> str:
-    """Return a path as text that any file may hold: as a `file://` address if it is no UTF-8."""
+    """Return a path as text that any file may hold: as a `file://` address if it is no UTF-8.
+
+    Of the copy of an image, it is the address of the image.
+    """
+    if isinstance(path, RemotePath) and path.url:
+        return path.url
     text = str(path)
     try:
         text.encode()
@@ -85,7 +100,21 @@ def text_to_path(text: str) -> Path:
     """Return the path that `path_to_text` was given."""
     if text.startswith(_URI):
         return Path(os.fsdecode(unquote_to_bytes(text.removeprefix(_URI))))
+    if is_address(text):
+        found = RemotePath(text)
+        found.url = text
+        return found
     return Path(text)
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a text is an address such as `s3://bucket/name`, not a path."""
+    return _ADDRESS.match(text) is not None
+
+
+def shown_path(path: Path) -> str:
+    """Return a path, or the address that it is a copy from, as people read it."""
+    return getattr(path, "url", "") or readable(str(path))
 
 
 def readable(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from puma_cli.embedding.rows import Row
 from puma_cli.errors import DataError
 
 FOLDER = "shards"
-_DRAFT = ".partial"
+DRAFT = ".partial"
 _CHUNK = 1 << 22
 
 
@@ -190,13 +191,14 @@ def forget(folder: Path, number: int) -> None:
 
 def remove_drafts(folder: Path) -> None:
     """Remove what a run that was killed left half written."""
-    for draft in (folder / FOLDER).glob(f".*{_DRAFT}*"):
+    for draft in (folder / FOLDER).glob(f".*{DRAFT}*"):
         with suppress(OSError):
             draft.unlink()
 
 
 def _write(folder: Path, name: str, parts: Parts) -> FileRecord:
-    draft = folder / f".{name}{_DRAFT}"
+    # Of its own, since a process that was taken for dead may still be writing the same shard.
+    draft = folder / f".{name}{DRAFT}-{secrets.token_hex(4)}"
     size = found = 0
     try:
         with draft.open("wb") as file:

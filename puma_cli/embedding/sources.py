@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +12,14 @@ from puma_cli.config.index_settings import EmbedSettings
 from puma_cli.data.pairs.files import SUFFIXES as TABLES
 from puma_cli.data.pairs.files import find_tables
 from puma_cli.embedding.image_files import ImageFolder, holds_image, is_image
-from puma_cli.embedding.rows import Item
+from puma_cli.embedding.rows import Item, is_address
+from puma_cli.embedding.starts import ShardStart, Start
 from puma_cli.embedding.table_rows import Columns, TableRows
 from puma_cli.embedding.text_lines import TextLines
 from puma_cli.errors import DataError
 
 STANDARD_INPUT = "-"
+SKIP_HINT = "To leave out, and count, what cannot be read: --skip-broken"
 # What holds other things than lines of text.
 _NO_TEXT = frozenset((".gz", ".zip", ".zst", ".xz", ".tar", ".npy", ".safetensors", ".pdf"))
 
@@ -28,8 +31,12 @@ class Source(Protocol):
         """Return about how many there are, or None if that cannot be told."""
         ...
 
-    def items(self) -> Iterator[Item]:
-        """Yield them in an order that is always the same."""
+    def starts(self) -> Iterator[Start]:
+        """Yield where each one begins, at less cost than reading it."""
+        ...
+
+    def items(self, start: Start = None) -> Iterator[Item]:
+        """Yield them, from a start on, in an order that is always the same."""
         ...
 
 
@@ -65,6 +72,9 @@ def sources_of(
     several = len(inputs) > 1
     found: list[Source] = []
     for given, name in zip(inputs, names, strict=True):
+        if is_address(given):
+            found += _remote(given, columns, name if several else "", skip_broken)
+            continue
         path = Path("/dev/stdin") if given == STANDARD_INPUT else Path(given).expanduser()
         if not path.exists():
             raise DataError(
@@ -79,11 +89,7 @@ def sources_of(
         elif is_image(path.name):
             found.append(ImageFolder(path, name.removesuffix(path.name)))
         elif kind in _NO_TEXT:
-            raise DataError(
-                f"The input {given} is no file of text lines.",
-                cause=f"Tables are {', '.join(TABLES)}; all but images is read as lines of text.",
-                hint="Unpack it first." if kind in {".gz", ".zip", ".zst", ".xz", ".tar"} else "",
-            )
+            raise _no_text(given, kind)
         else:
             found.append(TextLines(path, f"{name}:" if several else "", skip_broken))
     return found
@@ -92,6 +98,51 @@ def sources_of(
 def stream(sources: Iterable[Source]) -> Iterator[Item]:
     """Yield the items of all sources, one source after the other."""
     return chain.from_iterable(source.items() for source in sources)
+
+
+class ShardReader:
+    """Reads the inputs of single shards, not those before them.
+
+    Args:
+        sources: all inputs.
+        size: inputs of a shard, of which the last may have fewer.
+    """
+
+    def __init__(self, sources: Sequence[Source], size: int) -> None:
+        self._sources, self._size = sources, size
+        self._next = -1
+        self._items: Iterator[Item] = iter(())
+
+    def read(self, begin: ShardStart) -> list[Item]:
+        """Return the inputs of a shard; where it follows the last one, reading just goes on.
+
+        Raises:
+            DataError: one of them cannot be read.
+        """
+        if begin.number != self._next:
+            first, *further = self._sources[begin.source :]
+            self._items = chain(first.items(begin.start), stream(further))
+        # Until it is read: a source that failed does not go on.
+        self._next = -1
+        found = list(islice(self._items, self._size))
+        self._next = begin.number + 1
+        return found
+
+
+def explained(sources: Sequence[Source]) -> Iterator[Item]:
+    """Yield all items; of one that cannot be read, say how to go on without it."""
+    with skipping_explained():
+        yield from stream(sources)
+
+
+@contextmanager
+def skipping_explained() -> Iterator[None]:
+    """Say of an input that cannot be read how to go on without it."""
+    try:
+        yield
+    except DataError as error:
+        error.hint = "\n".join(filter(None, (error.hint, SKIP_HINT)))
+        raise
 
 
 def blocks(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
@@ -118,6 +169,41 @@ def _of_folder(folder: Path, columns: Columns, name: str, skip_broken: bool) -> 
     if not tables or holds_image(folder):
         return [ImageFolder(folder, prefix)]
     return [TableRows(table, columns, f"{prefix}{table.name}:", skip_broken) for table in tables]
+
+
+def _remote(url: str, columns: Columns, name: str, skip_broken: bool) -> list[Source]:
+    """Return what is at an address."""
+    # Imported here, since few need it.
+    from puma_cli.embedding.remote import RemoteFile, RemoteImages, Store, tables_in
+
+    store = Store(url)
+    kind = Path(store.path).suffix.lower()
+
+    def table(path: str, prefix: str) -> Source:
+        return RemoteFile(store, path, lambda copy: TableRows(copy, columns, prefix, skip_broken))
+
+    if store.kind() == "folder":
+        start = f"{name}/" if name else ""
+        tables = tables_in(store)
+        if tables:
+            return [table(path, f"{start}{Path(path).name}:") for path in tables]
+        return [RemoteImages(store, store.path, start)]
+    prefix = f"{name}:" if name else ""
+    if kind in TABLES:
+        return [table(store.path, prefix)]
+    if is_image(store.path):
+        return [RemoteImages(store, store.path)]
+    if kind in _NO_TEXT:
+        raise _no_text(url, kind)
+    return [RemoteFile(store, store.path, lambda copy: TextLines(copy, prefix, skip_broken))]
+
+
+def _no_text(given: str, kind: str) -> DataError:
+    return DataError(
+        f"The input {given} is no file of text lines.",
+        cause=f"Tables are {', '.join(TABLES)}; all but images is read as lines of text.",
+        hint="Unpack it first." if kind in {".gz", ".zip", ".zst", ".xz", ".tar"} else "",
+    )
 
 
 def _names(inputs: Sequence[str]) -> list[str]:

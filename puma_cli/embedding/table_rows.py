@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from puma_cli.checkpoint.layout import LAYOUT
+from puma_cli.data.lines import line_starts
+from puma_cli.data.pairs.tables import CsvTable, JsonlTable, Table, open_table
 from puma_cli.data.pairs.tables import Row as Values
-from puma_cli.data.pairs.tables import Table, open_table
 from puma_cli.embedding.rows import Broken, Item, Row
+from puma_cli.embedding.starts import Start, line_start
 from puma_cli.embedding.text_lines import count_lines
 from puma_cli.errors import ConfigError, DataError
 
@@ -83,18 +86,30 @@ class TableRows:
                 return int(file.metadata.num_rows)
         return count_lines(self.path)
 
-    def items(self) -> Iterator[Item]:
+    def starts(self) -> Iterator[Start]:
+        """Yield where each row begins; of a .csv, how many are before it."""
+        if _is_lines(self._table):
+            return line_starts(self.path)
+        if self._table.unit == "row":
+            return iter(range(self.count() or 0))
+        return (number for number, _ in enumerate(self.items()))
+
+    def items(self, start: Start = None) -> Iterator[Item]:
         """Yield the rows in order.
 
         Raises:
             DataError: a row is broken, or has neither a text nor an image.
         """
+        if isinstance(start, int) and isinstance(self._table, CsvTable):
+            # Where a record begins, only all before it can tell.
+            yield from islice(self.items(), start, None)
+            return
         self._broken.clear()
         named = [self._id, self._text, self._image, *self._kept]
         if _INSTRUCTION in self._table.columns:
             named.append(_INSTRUCTION)
         names = list(dict.fromkeys(name for name in named if name is not None))
-        for number, values in self._table.rows(names):
+        for number, values in self._rows(names, start):
             yield from self._taken()
             try:
                 yield self._row(number, values)
@@ -103,6 +118,12 @@ class TableRows:
                     raise
                 yield Broken(f"{self.path}, {self._table.unit} {number}", error)
         yield from self._taken()
+
+    def _rows(self, names: list[str], start: Start) -> Iterator[tuple[int, Values]]:
+        table: Any = self._table
+        if start is None:
+            return self._table.rows(names)
+        return table.rows(names, line_start(start) if _is_lines(self._table) else start)
 
     def _taken(self) -> list[Item]:
         found, self._broken = self._broken, []
@@ -165,6 +186,11 @@ def _base_of(path: Path) -> Path:
     """Return what a table's paths start from: its folder, or of an M-BEIR data set the set's."""
     rooms = (LAYOUT.pools, LAYOUT.queries)
     return next((up.parent for up in path.parents if up.name in rooms), path.parent)
+
+
+def _is_lines(table: Table) -> bool:
+    """Tell whether every line that is not blank is a row."""
+    return isinstance(table, JsonlTable)
 
 
 def _plain_columns(table: Table) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from puma_cli.data.lines import numbered_lines
+from puma_cli.data.lines import line_starts, numbered_lines
 from puma_cli.embedding.rows import Broken, Item, Row
+from puma_cli.embedding.starts import Start, line_start
 from puma_cli.errors import DataError
 
 _CHUNK = 1 << 22
@@ -28,7 +29,11 @@ class TextLines:
         """Return about how many lines there are, or None of what can be read only once."""
         return count_lines(self.path)
 
-    def items(self) -> Iterator[Item]:
+    def starts(self) -> Iterator[Start]:
+        """Yield where each line begins that counts."""
+        return line_starts(self.path)
+
+    def items(self, start: Start = None) -> Iterator[Item]:
         """Yield the lines in order.
 
         Raises:
@@ -39,7 +44,8 @@ class TextLines:
         def meet(number: int, error: DataError) -> None:
             broken.append(Broken(f"{self.path}, line {number}", error))
 
-        for number, line in numbered_lines(self.path, meet if self._skip else None):
+        first = line_start(start)
+        for number, line in numbered_lines(self.path, meet if self._skip else None, first):
             yield from broken
             broken.clear()
             text = line.strip()

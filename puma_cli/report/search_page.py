@@ -7,7 +7,7 @@ from pathlib import Path
 
 from puma_cli.checkpoint.output_folder import explained_writes, write_text
 from puma_cli.embedding.index_file import IndexDescription
-from puma_cli.embedding.rows import Row, readable
+from puma_cli.embedding.rows import Row, shown_path
 from puma_cli.errors import DataError, OutputError
 from puma_cli.report.page import escape, heading, page, paragraph
 from puma_cli.report.pictures import data_uri
@@ -77,7 +77,7 @@ def _picture(path: Path, label: str) -> str:
         source, small = data_uri(path)
     except (DataError, ValueError):
         # Moved or removed since it was embedded; what was found is still worth showing.
-        return f'<p class="note">{escape(readable(str(path)))} cannot be shown.</p>'
+        return f'<p class="note">{escape(shown_path(path))} cannot be shown.</p>'
     kind = ' class="crisp"' if small else ""
     return f'<img{kind} alt="{escape(label[:_LONGEST])}" src="{source}">'
 

@@ -169,7 +169,7 @@ def test_a_whole_index_is_left_as_it_is_and_opens_no_model(
 ) -> None:
     settings = make(lines)
     embed(settings)
-    monkeypatch.setattr("puma_cli.embedding.embed.open_row_embedder", None)
+    monkeypatch.setattr("puma_cli.embedding.shard_maker.open_row_embedder", None)
     assert embed(settings).embedded == 0
 
 
@@ -455,7 +455,7 @@ def test_blocks_are_read_one_at_a_time(make: Make, tmp_path: Path) -> None:
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, shards: int) -> None:
-    module = importlib.import_module("puma_cli.embedding.embed")
+    module = importlib.import_module("puma_cli.embedding.shard_maker")
     original, done = module.commit, 0
 
     def commit(*given: object) -> None:

@@ -47,7 +47,7 @@ def embed_in_child(settings: EmbedSettings, embedder: Embedder, log: Path) -> in
     try:
         slow = Slow(embedder)
         slow.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        module: Any = importlib.import_module("puma_cli.embedding.embed")
+        module: Any = importlib.import_module("puma_cli.embedding.shard_maker")
         module.open_row_embedder = lambda *given, **named: slow
         embed(settings)
         os._exit(0)

@@ -39,17 +39,23 @@ class ParquetTable:
         """The columns that hold texts, numbers or lists of them, neither bytes nor records."""
         return [name for name in self.columns if not self._is_foreign(name)]
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def rows(self, names: Sequence[str], start: int = 0) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Yield the rows with the columns `names` alone.
+
+        Args:
+            start: rows before the first that is wanted (>= 0); groups of them are not read.
 
         Raises:
             DataError: the file is broken, or a column holds something else than texts.
         """
         for name in names:
             self._check_texts(name)
-        done = 0
         with _explained(self.path), pq.ParquetFile(self.path, memory_map=True) as file:
-            for batch in file.iter_batches(self._batch, columns=list(names)):
+            first, done = _group_of(file.metadata, start)
+            groups = range(first, file.metadata.num_row_groups)
+            for whole in file.iter_batches(self._batch, row_groups=groups, columns=list(names)):
+                batch = whole.slice(max(0, start - done))
+                done += whole.num_rows - batch.num_rows
                 columns = [batch.column(name).to_pylist() for name in names]
                 for row, values in enumerate(zip(*columns, strict=True), start=done + 1):
                     yield row, dict(zip(names, values, strict=True))
@@ -74,6 +80,17 @@ class ParquetTable:
                 hint="Write images that lie inside the table to files, and their paths to a "
                 "column; of records, write the text.",
             )
+
+
+def _group_of(metadata: pq.FileMetaData, row: int) -> tuple[int, int]:
+    """Return the group that a row is in, and how many rows are before that group."""
+    before = 0
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        if before + rows > row:
+            return group, before
+        before += rows
+    return metadata.num_row_groups, before
 
 
 def _is_list(kind: Any) -> bool:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from puma_cli.data.lines import numbered_lines
+from puma_cli.data.lines import LineStart, numbered_lines
 from puma_cli.errors import DataError
 
 Row = Mapping[str, Any]
@@ -76,9 +76,9 @@ class JsonlTable:
         if not names:
             raise _empty(path)
 
-    def rows(self, names: Sequence[str]) -> Iterator[tuple[int, Row]]:
-        """Yield the objects as they are."""
-        for number, line in numbered_lines(self.path, self._meet):
+    def rows(self, names: Sequence[str], start: LineStart = (0, 1)) -> Iterator[tuple[int, Row]]:
+        """Yield the objects as they are, from the line on that begins at `start`."""
+        for number, line in numbered_lines(self.path, self._meet, start):
             if not line.strip():
                 continue
             try:
