@@ -9,6 +9,7 @@ import typer
 
 import puma_cli
 from puma_cli.cli import options
+from puma_cli.cli.help_page import Command
 from puma_cli.cli.naming import puma
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from puma_cli.data.check.report import CheckReport
 
 app = typer.Typer(
-    help="Make data sets, and check them.", no_args_is_help=True, rich_markup_mode=None, name="data"
+    help="Make data sets, and check them.\n\nExample: puma data check scenes",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    name="data",
 )
 
 
@@ -27,7 +31,7 @@ def _group() -> None:
     pass
 
 
-@app.command()
+@app.command(cls=Command)
 def scenes(
     ctx: typer.Context,
     output_dir: Annotated[
@@ -76,7 +80,7 @@ def scenes(
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     ctx: typer.Context,
     data: Annotated[
@@ -99,7 +103,9 @@ def check(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Check every file, line, id, image and qrel of DATA; faults end with exit code 1.
+    """Check every file, line, id, image and qrel of DATA.
+
+    Every fault is named with its file and line, and ends with exit code 1.
 
     Example: puma data check scenes
     """
