@@ -28,9 +28,10 @@ from puma_cli.cli import (
     recipes,
     search,
 )
-from puma_cli.cli.help_page import Command, Group
+from puma_cli.cli.help_page import Command, Group, text_and_example
 from puma_cli.cli.messages import DONE, FAILED, INTERRUPTED, USAGE, explain
 from puma_cli.cli.output import complain
+from puma_cli.config.suggestion import did_you_mean
 from puma_cli.version import __version__
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app = typer.Typer(
     help="Cut multimodal retrievers to fewer decoder layers and teach them back what they lost.\n\n"
     "Start with `puma demo`; `puma COMMAND --help` has the options of a command, and an example.",
     cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -119,7 +121,18 @@ def _usage(error: Any) -> int:
         return USAGE
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "puma"
-    complain(f"Error: {text}\n  `{path} --help` lists what there is.")
+    lines = [f"Error: {text}"]
+    if context is not None and hasattr(error, "possibilities"):
+        known = [name for param in context.command.get_params(context) for name in param.opts]
+        near = did_you_mean(error.option_name, known)
+        lines = [
+            f"Error: There is no option {error.option_name}.",
+            *([f"  {near}"] if near else []),
+        ]
+    elif context is not None and text.startswith("Missing"):
+        example = text_and_example(context.command.help or "")[1]
+        lines += [f"  For example: {example}"] if example else []
+    complain("\n".join([*lines, f"  `{path} --help` lists what there is."]))
     return USAGE
 
 

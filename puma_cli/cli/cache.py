@@ -50,6 +50,7 @@ def list_(
                 body=(_table(stores, f"Vectors in {place}"),)
                 if stores
                 else (f"No vectors are kept in {place}.",),
+                next_command="puma cache clear" if stores else "",
             )
         )
 

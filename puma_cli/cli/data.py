@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import puma_cli
+from puma_cli.checkpoint.kinds import DATA, MINED, tell_kind
 from puma_cli.cli import options
 from puma_cli.cli.help_page import Command
 from puma_cli.cli.naming import puma
@@ -121,10 +122,19 @@ def check(
                 value=str(report.total),
                 payload=report.to_json(),
                 body=(*_tables(report), _verdict(report)),
+                next_command=_following(data, report),
             )
         )
         if report.total:
             raise typer.Exit(1)
+
+
+def _following(data: Path, report: CheckReport) -> str:
+    if report.total:
+        return ""
+    if tell_kind(data) in (DATA, MINED):
+        return puma("analyze", "MODEL", "--data", data)
+    return puma("distill", "STUDENT", "--teacher", "MODEL", "--data", data, "-o", "student")
 
 
 def _tables(report: CheckReport) -> list[Table | str]:
@@ -151,4 +161,5 @@ def _verdict(report: CheckReport) -> str:
         return f"No fault. {images}."
     more = report.total - len(report.faults)
     listed = f", {more} of them not listed (--faults {report.total})" if more else ""
-    return f"{report.total} faults{listed}. {images}."
+    faults = "1 fault" if report.total == 1 else f"{report.total} faults"
+    return f"{faults}{listed}. {images}."

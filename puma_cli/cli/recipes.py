@@ -61,7 +61,7 @@ def list_all(
                         rows=[(recipe.name, recipe.command, recipe.title) for recipe in found],
                     ),
                 ),
-                next_command=puma("recipes", "show", found[0].name),
+                next_command=puma("recipes", "show", "default"),
             )
         )
 

@@ -72,9 +72,11 @@ def test_help_names_the_settings_own_defaults(command: str, capsys: Printed) -> 
     ("args", "words"),
     [
         (["analyse"], ["analyse", "Did you mean", "analyze"]),
-        (["prune", "m", "--kepe", "3"], ["--kepe", "--keep", "puma prune --help"]),
+        (["prune", "m", "--kepe", "3"], ["--kepe", "Did you mean --keep?", "puma prune --help"]),
+        (["--hlep"], ["no option --hlep", "Did you mean --help?"]),
+        (["prune", "m"], ["--output-dir", "For example: puma prune puma-mini --keep 4"]),
         (["prune", "m", "--keep", "three"], ["--keep", "integer"]),
-        (["info"], ["FOLDER"]),
+        (["info"], ["FOLDER", "For example: puma info puma-mini"]),
         (["compare"], ["FOLDER"]),
         (["data", "scenes"], ["--output-dir"]),
         (["eval", "m", "--set"], ["--set"]),
