@@ -173,9 +173,8 @@ def _choose_models(run: Session) -> None:
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "model" not in given:
-        return {}
-    name = short_name(given["model"])
+    # Of a model that is missing, the error names the model alone: the folder has a default.
+    name = short_name(given.get("model", ""))
     if given.get("query_model") is not None:
         name = f"{short_name(given['query_model'])}-on-{name}"
     return {"output_dir": f"scores-{name}-{given.get('split', 'test')}"}
