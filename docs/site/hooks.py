@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from puma_cli.cli.app import app
+from puma_cli.cli.help_page import grouped, text_and_example, usage_of
 from puma_cli.config.recipe import list_recipes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -155,13 +156,13 @@ def _command(command: Any, name: str, level: int) -> list[str]:
         lines += ["```", example, "```", ""]
     lines += ["```text", _usage(command, name), "```", ""]
     arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+    options = grouped(p for p in command.params if p.param_type_name == "option")
     if arguments:
         lines += ["| argument | |", "|---|---|"]
         lines += [f"| `{p.metavar or p.name.upper()}` | {_cell(p.help)} |" for p in arguments]
         lines.append("")
-    if options:
-        lines += ["| option | | default |", "|---|---|---|", *map(_option, options), ""]
+    for group, members in options.items():
+        lines += [f"| {group} | | default |", "|---|---|---|", *map(_option, members), ""]
     for sub, entry in getattr(command, "commands", {}).items():
         lines += _command(entry, f"{name} {sub}", level + 1)
     return lines
@@ -169,10 +170,8 @@ def _command(command: Any, name: str, level: int) -> list[str]:
 
 def _help(command: Any) -> tuple[list[str], str]:
     """Return what a command says of itself, and its example."""
-    parts = [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
-    example = next((part for part in parts if part.startswith("Example: ")), "")
-    said = [part for part in parts if part and part != example]
-    return "\n\n".join(map(_escaped, said)).split("\n"), example.removeprefix("Example: ")
+    said, example = text_and_example(command.help or "")
+    return "\n\n".join(map(_escaped, said)).split("\n"), example
 
 
 def _first(command: Any) -> str:
@@ -180,16 +179,9 @@ def _first(command: Any) -> str:
 
 
 def _usage(command: Any, name: str) -> str:
-    parts = [name]
-    if any(p.param_type_name == "option" for p in command.params):
-        parts.append("[OPTIONS]")
-    if getattr(command, "commands", None):
-        parts.append("COMMAND")
-    for param in command.params:
-        if param.param_type_name == "argument":
-            shown = param.metavar or param.name.upper()
-            parts.append(shown if param.required else f"[{shown}]")
-    return " ".join(parts)
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    parts = [name, *(["COMMAND"] if getattr(command, "commands", None) else [])]
+    return " ".join([*parts, *map(usage_of, arguments), "[OPTIONS]"])
 
 
 def _option(param: Any) -> str:

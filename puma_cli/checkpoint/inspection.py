@@ -65,11 +65,14 @@ def inspect_folder(path: str | Path) -> FolderReport:
         CheckpointError: there is nothing there, or its files are broken.
     """
     folder = Path(path).expanduser()
+    if not str(path).strip():
+        raise CheckpointError("The name of the folder is empty.", hint="Name one, or `.`.")
     if str(path) == PUMA_MINI or not folder.exists():
         folder = resolve(path, fetch=False)
     elif not folder.is_dir():
         raise CheckpointError(
-            f"`{path}` is a file, not a folder.", hint=f"puma info {_quoted(folder.parent)}"
+            f"`{path}` is a file, not a folder.",
+            hint=f"Ask about the folder that it is in: puma info {_quoted(folder.parent)}",
         )
     kind = kinds.tell_kind(folder)
     provenance = read_provenance(folder)
@@ -163,11 +166,13 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
     parents = {parent.role: parent.name for parent in provenance.parents} if provenance else {}
     read = Path(settings.get("data") or "DATA")
     # A training may have read tables of pairs, which the other commands do not.
-    only_trained_on = read.exists() and kinds.tell_kind(read) != kinds.DATA
-    data = _quoted("DATA" if only_trained_on else read)
+    usable = read.exists() and kinds.tell_kind(read) == kinds.DATA
+    data = _quoted(read if usable else "DATA")
     model = _quoted(parents.get("model", "MODEL"))
     if kind == kinds.UNFINISHED:
         return _resume_command(name)
+    if kind == kinds.UNKNOWN:
+        return _for_unknown(name)
     return {
         kinds.STOCK: f"puma analyze {quoted} --data {data} --output-dir profile",
         kinds.PRUNED: f"puma distill {quoted} --teacher {model} --data {data} --output-dir student",
@@ -181,6 +186,14 @@ def _next_command(name: str, kind: str, provenance: Provenance | None) -> str:
         kinds.VECTOR_INDEX: f"puma search {model} --index {quoted} QUERY",
         kinds.DEMO: f"puma demo --output-dir {quoted}",
     }.get(kind, "")
+
+
+def _for_unknown(name: str) -> str:
+    from puma_cli.embedding.image_files import is_image
+
+    pictures = any(is_image(path.name) for path in Path(name).expanduser().iterdir())
+    made = f"puma embed {PUMA_MINI} {_quoted(name)} --output-dir index"
+    return made if pictures else "puma --help"
 
 
 def _resume_command(name: str) -> str:

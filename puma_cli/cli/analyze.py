@@ -111,7 +111,8 @@ def analyze(
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"output_dir": f"profile-{short_name(given['model'])}"} if "model" in given else {}
+    # Of a model that is missing, the error names the model alone: the folder has a default.
+    return {"output_dir": f"profile-{short_name(given.get('model', ''))}"}
 
 
 def _dry_outcome(settings: AnalyzeSettings) -> Outcome:

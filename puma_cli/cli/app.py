@@ -28,35 +28,40 @@ from puma_cli.cli import (
     recipes,
     search,
 )
+from puma_cli.cli.help_page import Command, Group, text_and_example
 from puma_cli.cli.messages import DONE, FAILED, INTERRUPTED, USAGE, explain
 from puma_cli.cli.output import complain
+from puma_cli.config.suggestion import did_you_mean
 from puma_cli.version import __version__
 
 app = typer.Typer(
     name="puma",
     help="Cut multimodal retrievers to fewer decoder layers and teach them back what they lost.\n\n"
-    "Start with: puma demo",
-    # Rendering the help with rich would double the time to the first letter.
+    "Start with `puma demo`; `puma COMMAND --help` has the options of a command, and an example.",
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("analyze")(analyze.analyze)
-app.command("prune")(prune.prune)
-app.command("mine")(mine.mine)
-app.command("distill")(distill.distill)
-app.command("eval")(evaluate.evaluate)
-app.command("embed")(embed.embed)
-app.command("search")(search.search)
-app.command("export")(export.export)
-app.command("compare")(compare.compare)
-app.command("bench")(bench.bench)
-app.command("info")(info.info)
-app.command("doctor")(doctor.doctor)
-app.add_typer(data.app, name="data")
-app.add_typer(cache.app, name="cache")
-app.add_typer(recipes.app, name="recipes")
+START, MAKE = "Start here", "Make a smaller model"
+MEASURE, USE, KEEP = "Measure it", "Put it to work", "Settings and what is kept"
+app.command("demo", cls=Command, rich_help_panel=START)(demo.demo)
+app.command("doctor", cls=Command, rich_help_panel=START)(doctor.doctor)
+app.command("info", cls=Command, rich_help_panel=START)(info.info)
+app.add_typer(data.app, name="data", cls=Group, rich_help_panel=START)
+app.command("analyze", cls=Command, rich_help_panel=MAKE)(analyze.analyze)
+app.command("prune", cls=Command, rich_help_panel=MAKE)(prune.prune)
+app.command("mine", cls=Command, rich_help_panel=MAKE)(mine.mine)
+app.command("distill", cls=Command, rich_help_panel=MAKE)(distill.distill)
+app.command("eval", cls=Command, rich_help_panel=MEASURE)(evaluate.evaluate)
+app.command("compare", cls=Command, rich_help_panel=MEASURE)(compare.compare)
+app.command("bench", cls=Command, rich_help_panel=MEASURE)(bench.bench)
+app.command("embed", cls=Command, rich_help_panel=USE)(embed.embed)
+app.command("search", cls=Command, rich_help_panel=USE)(search.search)
+app.command("export", cls=Command, rich_help_panel=USE)(export.export)
+app.add_typer(recipes.app, name="recipes", cls=Group, rich_help_panel=KEEP)
+app.add_typer(cache.app, name="cache", cls=Group, rich_help_panel=KEEP)
 
 
 def _print_version(wanted: bool) -> None:
@@ -116,7 +121,18 @@ def _usage(error: Any) -> int:
         return USAGE
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "puma"
-    complain(f"Error: {text}\n  `{path} --help` lists what there is.")
+    lines = [f"Error: {text}"]
+    if context is not None and hasattr(error, "possibilities"):
+        known = [name for param in context.command.get_params(context) for name in param.opts]
+        near = did_you_mean(error.option_name, known)
+        lines = [
+            f"Error: There is no option {error.option_name}.",
+            *([f"  {near}"] if near else []),
+        ]
+    elif context is not None and text.startswith("Missing"):
+        example = text_and_example(context.command.help or "")[1]
+        lines += [f"  For example: {example}"] if example else []
+    complain("\n".join([*lines, f"  `{path} --help` lists what there is."]))
     return USAGE
 
 

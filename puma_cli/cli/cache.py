@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from puma_cli.cli import encoding_options, options
+from puma_cli.cli.help_page import Command
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 from puma_cli.errors import ConfigError
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from puma_cli.encoding.listing import Store
 
 app = typer.Typer(
-    help="See and clear the vectors that are kept.",
+    help="See and clear the vectors that are kept.\n\nExample: puma cache list",
     no_args_is_help=True,
     rich_markup_mode=None,
     name="cache",
 )
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(
     ctx: typer.Context,
     cache_dir: encoding_options.CacheDir = None,
@@ -49,11 +50,12 @@ def list_(
                 body=(_table(stores, f"Vectors in {place}"),)
                 if stores
                 else (f"No vectors are kept in {place}.",),
+                next_command="puma cache clear" if stores else "",
             )
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def clear(
     ctx: typer.Context,
     older_than: Annotated[

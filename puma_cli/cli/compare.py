@@ -10,6 +10,7 @@ import typer
 
 import puma_cli
 from puma_cli.checkpoint.kinds import PROFILE, tell_kind
+from puma_cli.checkpoint.source import PUMA_MINI
 from puma_cli.cli import options
 from puma_cli.cli.naming import percent, puma
 from puma_cli.cli.output import Outcome, Table
@@ -108,8 +109,16 @@ def _outcome(comparison: Comparison, html: Path | None = None) -> Outcome:
         value="" if retention is None else f"{retention:.4f}",
         payload={**comparison.to_json(), "html": None if html is None else str(html)},
         body=body,
-        next_command=puma("info", comparison.folders[-1]),
+        next_command=_following(comparison),
     )
+
+
+def _following(comparison: Comparison) -> str:
+    models = list(comparison.models)
+    if len(models) < 2 or not all(m == PUMA_MINI or Path(m).is_dir() for m in models):
+        return puma("info", comparison.folders[-1])
+    scores = [word for folder in comparison.folders for word in ("--scores", folder)]
+    return puma("bench", *models, *scores)
 
 
 def _profile_outcome(comparison: ProfileComparison) -> Outcome:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import puma_cli
+from puma_cli.checkpoint.kinds import DATA, MINED, tell_kind
 from puma_cli.cli import options
+from puma_cli.cli.help_page import Command
 from puma_cli.cli.naming import puma
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from puma_cli.data.check.report import CheckReport
 
 app = typer.Typer(
-    help="Make data sets, and check them.", no_args_is_help=True, rich_markup_mode=None, name="data"
+    help="Make data sets, and check them.\n\nExample: puma data check scenes",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    name="data",
 )
 
 
@@ -27,7 +32,7 @@ def _group() -> None:
     pass
 
 
-@app.command()
+@app.command(cls=Command)
 def scenes(
     ctx: typer.Context,
     output_dir: Annotated[
@@ -76,7 +81,7 @@ def scenes(
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     ctx: typer.Context,
     data: Annotated[
@@ -99,7 +104,9 @@ def check(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Check every file, line, id, image and qrel of DATA; faults end with exit code 1.
+    """Check every file, line, id, image and qrel of DATA.
+
+    Every fault is named with its file and line, and ends with exit code 1.
 
     Example: puma data check scenes
     """
@@ -115,10 +122,19 @@ def check(
                 value=str(report.total),
                 payload=report.to_json(),
                 body=(*_tables(report), _verdict(report)),
+                next_command=_following(data, report),
             )
         )
         if report.total:
             raise typer.Exit(1)
+
+
+def _following(data: Path, report: CheckReport) -> str:
+    if report.total:
+        return ""
+    if tell_kind(data) in (DATA, MINED):
+        return puma("analyze", "MODEL", "--data", data)
+    return puma("distill", "STUDENT", "--teacher", "MODEL", "--data", data, "-o", "student")
 
 
 def _tables(report: CheckReport) -> list[Table | str]:
@@ -145,4 +161,5 @@ def _verdict(report: CheckReport) -> str:
         return f"No fault. {images}."
     more = report.total - len(report.faults)
     listed = f", {more} of them not listed (--faults {report.total})" if more else ""
-    return f"{report.total} faults{listed}. {images}."
+    faults = "1 fault" if report.total == 1 else f"{report.total} faults"
+    return f"{faults}{listed}. {images}."

@@ -37,6 +37,8 @@ def demo(
     It draws a data set, then profiles, cuts, distils and scores, on two cores if need be.
 
     A demo that was stopped goes on from its last finished stage: type the same command again.
+
+    Example: puma demo --fast
     """
     with session(ctx) as run:
         run.on_interrupt("Type the same command again to go on from the last finished stage.")

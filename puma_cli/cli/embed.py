@@ -181,7 +181,8 @@ def embed(
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"output_dir": f"index-{short_name(given['model'])}"} if "model" in given else {}
+    # Of a model that is missing, the error names the model alone: the folder has a default.
+    return {"output_dir": f"index-{short_name(given.get('model', ''))}"}
 
 
 def _outcome(run: Session, result: EmbedResult) -> Outcome:

@@ -173,9 +173,8 @@ def _choose_models(run: Session) -> None:
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "model" not in given:
-        return {}
-    name = short_name(given["model"])
+    # Of a model that is missing, the error names the model alone: the folder has a default.
+    name = short_name(given.get("model", ""))
     if given.get("query_model") is not None:
         name = f"{short_name(given['query_model'])}-on-{name}"
     return {"output_dir": f"scores-{name}-{given.get('split', 'test')}"}
@@ -241,8 +240,18 @@ def _outcome(scores: Scores, folder: Path) -> Outcome:
             *_warnings(scores),
             f"Scores: {folder}, report: {folder / 'report.html'}",
         ),
-        next_command=puma("compare", folder, "OTHER-SCORES"),
+        next_command=_following(scores, folder),
     )
+
+
+def _following(scores: Scores, folder: Path) -> str:
+    from puma_cli.checkpoint.provenance import read_provenance
+
+    # What was made from another model is compared with that one, which comes first.
+    made = read_provenance(Path(scores.model)) if Path(scores.model).is_dir() else None
+    derived = made is not None and any(p.role in ("teacher", "model") for p in made.parents)
+    pair = ("REFERENCE-SCORES", folder) if derived else (folder, "OTHER-SCORES")
+    return puma("compare", *pair, *(["--allow-partial"] if scores.partial else []))
 
 
 def _table(scores: Scores, title: str) -> Table:

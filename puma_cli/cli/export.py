@@ -9,6 +9,7 @@ import typer
 
 import puma_cli
 from puma_cli.cli import options
+from puma_cli.cli.naming import puma
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 
@@ -93,7 +94,7 @@ def _outcome(result: ExportResult) -> Outcome:
             name,
             str(folder),
             "; ".join(
-                f"{check.loader}: not checked, {check.unchecked}"
+                f"{check.loader}: not checked"
                 if check.unchecked
                 else f"{check.loader}: {check.worst:.0e}"
                 for check in result.parity.get(name, ())
@@ -102,6 +103,13 @@ def _outcome(result: ExportResult) -> Outcome:
         )
         for name, folder in result.folders.items()
     ]
+    # In a cell, reasons would be folded to a word a line.
+    left_out = dict.fromkeys(
+        f"Not checked with {check.loader}: {check.unchecked}."
+        for checks in result.parity.values()
+        for check in checks
+        if check.unchecked
+    )
     table = Table(("format", "folder", "largest difference, of a vector's length"), rows)
     pushed = [f"On the hub: {result.pushed}"] if result.pushed else []
     return Outcome(
@@ -113,5 +121,12 @@ def _outcome(result: ExportResult) -> Outcome:
             "parity": to_plain(result.parity),
             "pushed": result.pushed or None,
         },
-        body=(table, f"Embeddings have {result.dimension} dimensions.", *pushed),
+        body=(
+            table,
+            *left_out,
+            f"Embeddings have {result.dimension} dimensions. Load them as the README.md of the "
+            "folder says.",
+            *pushed,
+        ),
+        next_command=puma("info", next(iter(result.folders.values()), result.folder)),
     )

@@ -100,7 +100,8 @@ def mine(
 
 
 def _default_folder(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"output_dir": f"mined-{short_name(str(given['data']))}"} if "data" in given else {}
+    # Of data that are missing, the error names the data alone: the folder has a default.
+    return {"output_dir": f"mined-{short_name(str(given.get('data', '')))}"}
 
 
 def _outcome(result: MineResult, settings: MineSettings) -> Outcome:

@@ -97,15 +97,16 @@ def _draw(table: Table) -> str:
 
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, emoji=False)
     with console.capture() as captured:
-        console.print(_rich_table(table))
+        console.print(_rich_table(table, console.width))
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def _rich_table(table: Table) -> Any:
+def _rich_table(table: Table, width: int) -> Any:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    narrow = sum(_least(table, index) + 3 for index in range(len(table.columns))) > width
     drawn = RichTable(title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for index, heading in enumerate(table.columns):
         numeric = all(_is_number(row[index]) for row in table.rows)
@@ -114,13 +115,21 @@ def _rich_table(table: Table) -> Any:
             justify="right" if numeric else "left",
             overflow="fold",
             min_width=max(map(len, heading.split()), default=1),
-            # The name of a row stays whole in a narrow window; headings wrap instead.
-            no_wrap=index == 0 and len(table.columns) > 2,
+            # The name of a row stays whole in a narrow window, and headings wrap instead, unless
+            # that would push other columns out of sight.
+            no_wrap=index == 0 and len(table.columns) > 2 and not narrow,
         )
     for index, row in enumerate(table.rows):
         style = "bold" if index in table.strong else None
         drawn.add_row(*(Text(cell) for cell in row), style=style)
     return drawn
+
+
+def _least(table: Table, index: int) -> int:
+    """Return the characters that a column needs: the first its names, the others their words."""
+    cells = [row[index] for row in table.rows]
+    words = [*table.columns[index].split(), *(w for cell in cells for w in cell.split())]
+    return max(map(len, cells if index == 0 and cells else words), default=1)
 
 
 def _is_number(cell: str) -> bool:

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from puma_cli.cli import options
+from puma_cli.cli.help_page import Command
 from puma_cli.cli.naming import puma
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import session
 from puma_cli.errors import OutputError
 
 app = typer.Typer(
-    help="List, show and copy the recipes that --config takes by name.",
+    help="List, show and copy the recipes that --config takes by name.\n\n"
+    "Example: puma recipes copy default mine.yaml",
     no_args_is_help=True,
     rich_markup_mode=None,
     name="recipes",
@@ -23,8 +25,8 @@ app = typer.Typer(
 _Name = Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name.", show_default=False)]
 
 
-@app.command("ls", hidden=True)
-@app.command("list")
+@app.command("ls", cls=Command, hidden=True)
+@app.command("list", cls=Command)
 def list_all(
     ctx: typer.Context,
     json_output: options.Json = False,
@@ -59,12 +61,12 @@ def list_all(
                         rows=[(recipe.name, recipe.command, recipe.title) for recipe in found],
                     ),
                 ),
-                next_command=puma("recipes", "show", found[0].name),
+                next_command=puma("recipes", "show", "default"),
             )
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     ctx: typer.Context,
     name: _Name,
@@ -90,14 +92,14 @@ def show(
         )
 
 
-@app.command("cp", hidden=True)
-@app.command()
+@app.command("cp", cls=Command, hidden=True)
+@app.command(cls=Command)
 def copy(
     ctx: typer.Context,
     name: _Name,
     target: Annotated[
         Path | None,
-        typer.Argument(metavar="FILE", help="Where to.  [default: NAME.yaml]"),
+        typer.Argument(metavar="[FILE]", help="Where to.  [default: NAME.yaml]"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is already there.")

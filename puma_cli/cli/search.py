@@ -11,11 +11,13 @@ import typer
 
 import puma_cli
 from puma_cli.cli import encoding_options, options
+from puma_cli.cli.naming import puma
 from puma_cli.cli.output import Outcome, Table
 from puma_cli.cli.session import Session, session
 from puma_cli.errors import ConfigError, PumaError
 
 if TYPE_CHECKING:
+    from puma_cli.config.index_settings import SearchSettings
     from puma_cli.embedding.rows import Item
     from puma_cli.searching.found import Answer, Hit
     from puma_cli.searching.searcher import Searcher
@@ -121,9 +123,11 @@ def search(
         assert asked is not None
         answers = list(searcher.answers(asked))
         if not answers:
-            raise ConfigError(f"`{queries}` holds no query.")
+            raise ConfigError(
+                f"`{queries}` holds no query.", hint="Write one a line, or name another file."
+            )
         page = _write_page(searcher, answers, html)
-        run.finish(_outcome(searcher, answers, page))
+        run.finish(_outcome(searcher, answers, page, _again(settings, text or [], image)))
 
 
 def _queries(texts: list[str], image: Path | None, file: str | None) -> Iterator[Item] | None:
@@ -139,7 +143,9 @@ def _queries(texts: list[str], image: Path | None, file: str | None) -> Iterator
             )
         return stream(sources_of([file]))
     if image is not None and not image.is_file():
-        raise ConfigError(f"The image {image} does not exist.")
+        raise ConfigError(
+            f"The image {image} does not exist.", hint="Check the path; --image takes one file."
+        )
     if not texts and image is None:
         return None
     return iter([query_row(text, image, str(n)) for n, text in enumerate(texts or [""], start=1)])
@@ -191,7 +197,18 @@ def _write_page(searcher: Searcher, answers: list[Answer], path: Path | None) ->
     return path
 
 
-def _outcome(searcher: Searcher, answers: list[Answer], page: Path | None) -> Outcome:
+def _again(settings: SearchSettings, texts: list[str], image: Path | None) -> str:
+    """Return the command that also makes a page of the results."""
+    asked = ["--image", image] if image is not None else []
+    words = [settings.model, *texts, "--index", settings.index, *asked]
+    if not texts and image is None:
+        return ""
+    return puma("search", *words, "--html", "found.html")
+
+
+def _outcome(
+    searcher: Searcher, answers: list[Answer], page: Path | None, again: str = ""
+) -> Outcome:
     about = searcher.description
     several = len(answers) > 1
     tables = [_table(answer, several) for answer in answers]
@@ -208,6 +225,7 @@ def _outcome(searcher: Searcher, answers: list[Answer], page: Path | None) -> Ou
             "answers": [answer.as_plain() for answer in answers],
         },
         body=(*tables, *remarks, *([f"Page: {page}"] if page else [])),
+        next_command="" if page else again,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import typer
 
 from puma_cli.cli.console_reporter import BarReporter, choose_reporter
+from puma_cli.cli.help_page import text_and_example
 from puma_cli.cli.messages import Message, Terminated, explain
 from puma_cli.cli.output import Mode, Outcome, Output, complain
 from puma_cli.errors import ConfigError, PartnerError
@@ -31,10 +32,13 @@ class Session:
     Args:
         params: the command's parameters by name, as typed; None means not given.
         command: its name.
+        example: how it can be typed.
     """
 
-    def __init__(self, params: Mapping[str, Any], command: str | None = None) -> None:
-        self.params, self._command = dict(params), command
+    def __init__(
+        self, params: Mapping[str, Any], command: str | None = None, example: str = ""
+    ) -> None:
+        self.params, self._command, self._example = dict(params), command, example
         mode: Mode = (
             "json" if params.get("json_output") else "quiet" if params.get("quiet") else "human"
         )
@@ -139,6 +143,8 @@ class Session:
         message = explain(error, self.params)
         if isinstance(error, KeyboardInterrupt):
             return replace(message, hint=self._after_interrupt)
+        if message.problem.startswith("Missing: ") and self._example:
+            return replace(message, hint=f"{message.hint}\nFor example: {self._example}")
         return message
 
     def close(self) -> None:
@@ -165,7 +171,7 @@ def session(ctx: typer.Context, shared: bool = False) -> Iterator[Session]:
     Raises:
         typer.Exit: with the code of the failure.
     """
-    run = Session(ctx.params, ctx.info_name)
+    run = Session(ctx.params, ctx.info_name, text_and_example(ctx.command.help or "")[1])
     try:
         with _terminable():
             if started() > 1 and not shared:

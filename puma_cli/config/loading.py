@@ -216,8 +216,8 @@ def _build(cls: type[S], tree: Tree) -> S:
 
 def _spelling(field: str) -> str:
     """Name a required field as one types it: arguments in capitals, options with dashes."""
-    if field in {"model", "models", "student"}:
+    if field in {"model", "student"}:
         return field.upper()
-    if field == "inputs":
-        return "INPUT"
+    if field in {"inputs", "models"}:
+        return f"{field.upper()[:-1]}..."
     return "--" + field.replace("_", "-")

@@ -79,7 +79,8 @@ def sources_of(
         if not path.exists():
             raise DataError(
                 f"The input {given} does not exist.",
-                hint="Inputs are files of text lines, tables, images, and folders of them.",
+                hint="Check the path. Inputs are files of text lines, tables, images, and folders "
+                "of them.",
             )
         kind = path.suffix.lower()
         if path.is_dir():

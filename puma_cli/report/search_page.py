@@ -27,7 +27,10 @@ def check_page(path: Path, overwrite: bool) -> None:
             hint="Name another file, or replace it with --overwrite.",
         )
     if not path.resolve().parent.is_dir():
-        raise OutputError(f"The folder of the page `{path}` does not exist.")
+        raise OutputError(
+            f"The folder of the page `{path}` does not exist.",
+            hint="Make it first, or choose another place with --html.",
+        )
 
 
 def write_search_page(

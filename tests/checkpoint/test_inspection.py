@@ -110,11 +110,25 @@ def test_other_folders_and_files_are_told(tmp_path: Path) -> None:
     report = inspect_folder(tmp_path)
     assert report.kind == kinds.UNKNOWN
     assert report.facts == [("holds", "holiday.jpg")]
-    assert report.next_command == ""
+    assert report.next_command == f"puma embed puma-mini {tmp_path} --output-dir index"
+    (tmp_path / "holiday.jpg").rename(tmp_path / "holiday.mov")
+    assert inspect_folder(tmp_path).next_command == "puma --help"
+    (tmp_path / "holiday.mov").rename(tmp_path / "holiday.jpg")
     with pytest.raises(CheckpointError, match="is a file"):
         inspect_folder(tmp_path / "holiday.jpg")
     with pytest.raises(CheckpointError, match="There is no model"):
         inspect_folder(tmp_path / "holidya")
+    with pytest.raises(CheckpointError, match="is empty"):
+        inspect_folder("")
+
+
+def test_data_that_are_gone_are_not_proposed(weights_copy: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    write_provenance(weights_copy, describe("distill", {"data": str(gone)}, []))
+    assert " --data DATA " in inspect_folder(weights_copy).next_command
+    for room in ("query", "cand_pool"):
+        (gone / room).mkdir(parents=True)
+    assert f" --data {gone} " in inspect_folder(weights_copy).next_command
 
 
 def test_nothing_is_fetched_to_be_inspected(

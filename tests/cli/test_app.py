@@ -39,19 +39,22 @@ def test_help_lists_every_command_in_full(capsys: Printed) -> None:
     text = capsys.readouterr().out
     for name in [*COMMANDS, "compare", "info", "data", "recipes"]:
         assert re.search(rf"^  {name} ", text, flags=re.MULTILINE)
-    assert "..." not in text.partition("Commands:")[2]
+    assert "..." not in text.partition("Start here:")[2]
 
 
 @pytest.mark.parametrize("args", [[], ["data"], ["recipes"]], ids=["puma", "data", "recipes"])
 def test_a_bare_group_shows_its_help_as_a_usage_error(args: list[str], capsys: Printed) -> None:
     assert run(args) == 2
-    assert "Commands:" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "Usage: " in text
+    assert re.search(r"^  (demo|scenes|list) +[A-Z]", text, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_the_settings_own_defaults(command: str, capsys: Printed) -> None:
     assert run([command, "--help"]) == 0
-    options = " ".join(capsys.readouterr().out.partition("Options:")[2].split())
+    page = re.split(r"^(?:Input|Output):$", capsys.readouterr().out, maxsplit=1, flags=re.MULTILINE)
+    options = " ".join(page[1].split())
     for field in fields(COMMANDS[command]):
         option = "--" + field.name.replace("_", "-")
         default: Any = field.default
@@ -69,16 +72,21 @@ def test_help_names_the_settings_own_defaults(command: str, capsys: Printed) -> 
     ("args", "words"),
     [
         (["analyse"], ["analyse", "Did you mean", "analyze"]),
-        (["prune", "m", "--kepe", "3"], ["--kepe", "--keep", "puma prune --help"]),
+        (["prune", "m", "--kepe", "3"], ["--kepe", "Did you mean --keep?", "puma prune --help"]),
+        (["--hlep"], ["no option --hlep", "Did you mean --help?"]),
+        (["prune", "m"], ["--output-dir", "For example: puma prune puma-mini --keep 4"]),
         (["prune", "m", "--keep", "three"], ["--keep", "integer"]),
-        (["info"], ["FOLDER"]),
+        (["info"], ["FOLDER", "For example: puma info puma-mini"]),
         (["compare"], ["FOLDER"]),
         (["data", "scenes"], ["--output-dir"]),
         (["eval", "m", "--set"], ["--set"]),
         (["eval", "m", "extra"], ["extra"]),
         (["eval", "m", "--data", "d", "--split", "tset"], ["split = tset", "Did you mean test?"]),
-        (["eval"], ["Missing: MODEL, --data, --output-dir"]),
-        (["bench"], ["Missing: MODELS"]),
+        (["eval"], ["Missing: MODEL, --data\n"]),
+        (["analyze"], ["Missing: MODEL, --data\n"]),
+        (["mine"], ["Missing: MODEL, --data\n"]),
+        (["embed"], ["Missing: MODEL, INPUT...\n"]),
+        (["bench"], ["Missing: MODEL...\n"]),
         (["distill", "s", "--config", "dem"], ["no recipe called 'dem'", "Did you mean demo?"]),
         (["demo", "--set", "kep=3"], ["Did you mean keep?"]),
     ],

@@ -1,6 +1,7 @@
 """Results on standard output, talk on standard error, in three modes."""
 
 import json
+import re
 
 import pytest
 
@@ -56,3 +57,20 @@ def test_long_cells_are_never_cut_in_a_pipe(mode: Mode, capsys: Printed) -> None
 def test_brackets_in_a_cell_are_text(capsys: Printed) -> None:
     Output().emit(Outcome(value="", payload={}, body=(Table(("kept",), [("90.1% [88, 92]",)]),)))
     assert "[88, 92]" in capsys.readouterr().out
+
+
+def test_a_long_name_pushes_no_column_out_of_a_narrow_window(
+    capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ("model", "kind", "computed in", "vectors", "numbers each", "size", "last used")
+    name = "/somewhere/deep/students/3c48f5a639a8"
+    rows = [(name, "unit", "float32", "32", "192", "25.3kB", "19min")]
+    Output().emit(Outcome(value="", payload={}, body=(Table(columns, rows),)))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, text.splitlines())) <= 80
+    for word in rows[0][1:]:
+        assert f" {word}" in text
+    below = text.partition("───\n")[2].splitlines()
+    assert "".join(line.split()[0] for line in below) == name

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from puma_cli.cli.app import app
+from puma_cli.cli.help_page import grouped
 from puma_cli.config.recipe import list_recipes
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -39,7 +40,11 @@ def test_a_page_has_the_options_and_arguments_of_the_command(
     section = _section(HOOKS["command_pages"]()[path], name)
     rows = [line for line in section.splitlines() if line.startswith("| `-")]
     listed = [set(re.findall(r"`(--?[\w-]+)`", row.split(" | ")[0])) for row in rows]
-    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+    params = [p for p in command.params if p.param_type_name == "option"]
+    groups = grouped(params)
+    options = [option for members in groups.values() for option in members]
+    assert len(options) == sum(not param.hidden for param in params)
+    assert re.findall(r"^\| ([A-Z][a-z ]+) \| \| default \|$", section, re.M) == list(groups)
     assert listed == [{*p.opts, *p.secondary_opts} for p in options]
     for option, row in zip(options, rows, strict=True):
         said = re.sub(r"\s*\[default: .*", "", " ".join((option.help or "").split()))
