@@ -24,7 +24,7 @@ def test_tables_fit_eighty_columns_and_name_every_model(names: list[str]) -> Non
         shown += headings[1:] if headings is tables[0][0] else headings[2:]
         console = Console(width=80, emoji=False)
         with console.capture() as captured:
-            console.print(_rich_table(Table(headings, rows)))
+            console.print(_rich_table(Table(headings, rows), 80))
         lines = captured.get().splitlines()
         assert max(map(len, lines)) <= 80
         # Nothing was folded: a line a row, and the heading with its rule.
