@@ -141,4 +141,4 @@ def test_everything_in_the_document_runs(
                 code = run(_words(line))
                 assert code == 0, f"{line}\n{capfd.readouterr().err}"
                 ran += 1
-    assert ran > 0
+    assert ran > 0 or all(why for why, _, _ in _blocks(document))
