@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from puma_cli.errors import ConfigError, PartnerError
 
@@ -168,12 +168,9 @@ def join(device: str = "auto") -> Processes:
     if started() == 1:
         return ALONE
     from accelerate import PartialState
-    from torch import distributed
 
     from puma_cli.models.devices import choose_device
 
-    if not distributed.is_initialized():
-        atexit.register(_leave)
     state = PartialState(cpu=choose_device(device).type == "cpu", **_meeting())
     if state.num_processes != started():
         raise ConfigError(
@@ -183,12 +180,19 @@ def join(device: str = "auto") -> Processes:
     return Processes(state.process_index, state.num_processes, state.device)
 
 
-def _leave() -> None:
-    """End the group: its threads, left to run, at times abort a process that ends."""
-    from torch import distributed
+def end_process(code: int) -> NoReturn:
+    """Exit; one of several processes without taking the interpreter apart.
 
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    Threads that carried an exchange may still be letting go of its tensors, for which they need the
+    interpreter: if that is being taken apart, they abort the process.
+    """
+    if started() == 1:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        # A pipe that nobody reads any more.
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _meeting() -> dict[str, Any]:

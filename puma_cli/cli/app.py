@@ -32,6 +32,7 @@ from puma_cli.cli.help_page import Command, Group, text_and_example
 from puma_cli.cli.messages import DONE, FAILED, INTERRUPTED, USAGE, explain
 from puma_cli.cli.output import complain
 from puma_cli.config.suggestion import did_you_mean
+from puma_cli.processes import end_process
 from puma_cli.version import __version__
 
 app = typer.Typer(
@@ -84,7 +85,7 @@ def _root(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line with `args`, by default the process's own, and exit with its code."""
-    sys.exit(run(sys.argv[1:] if args is None else args))
+    end_process(run(sys.argv[1:] if args is None else args))
 
 
 def run(args: Sequence[str]) -> int:

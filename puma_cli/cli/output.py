@@ -106,7 +106,9 @@ def _rich_table(table: Table, width: int) -> Any:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    narrow = sum(_least(table, index) + 3 for index in range(len(table.columns))) > width
+    # Two blanks around a column, and one between columns.
+    needed = sum(_least(table, index) + 3 for index in range(len(table.columns))) - 1
+    narrow = needed > width
     drawn = RichTable(title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD)
     for index, heading in enumerate(table.columns):
         numeric = all(_is_number(row[index]) for row in table.rows)
