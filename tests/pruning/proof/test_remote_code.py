@@ -35,10 +35,11 @@ class OwnModel(LlamaModel):
 @pytest.fixture
 def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that exists as soon as the checkpoint's code has run."""
-    monkeypatch.setattr(
-        "transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules")
-    )
-    # A package that was imported before is looked for where it was.
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(modules))
+    # What was imported from another place before would be looked for there.
+    monkeypatch.syspath_prepend(modules)
     for name in [name for name in sys.modules if name.startswith("transformers_modules")]:
         monkeypatch.delitem(sys.modules, name)
     return tmp_path / "it ran"
