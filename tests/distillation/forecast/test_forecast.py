@@ -116,7 +116,6 @@ def test_the_steps_are_those_of_the_training(
     assert found.one_copy == (way in ("adapters", "chunks"))
     # A process that held more before, as that of other tests may have, says nothing.
     assert measured.memory is None or measured.memory > 0
-    assert measured.memory > 0
 
 
 def test_a_taken_output_folder_is_not_touched(settings: DistillSettings) -> None:
