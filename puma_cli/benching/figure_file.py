@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 from puma_cli.benching.results import Bench
-from puma_cli.checkpoint.output_folder import explained_writes
+from puma_cli.checkpoint.output_folder import new_file
 from puma_cli.errors import ConfigError, OutputError
 
 FORMATS = (".png", ".svg", ".pdf")
@@ -41,11 +40,6 @@ def write_plot(path: Path, bench: Bench) -> None:
     from puma_cli.report.bench_plot import plot_bench
     from puma_cli.report.drawing import house_style
 
-    kind = path.suffix.lower().removeprefix(".")
-    draft = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
-    try:
-        with explained_writes(path), house_style():
-            plot_bench(bench).savefig(draft, dpi=200, format=kind)
-            draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    with new_file(path) as draft, house_style():
+        kind = path.suffix.lower().removeprefix(".")
+        plot_bench(bench).savefig(draft, dpi=200, format=kind)

@@ -145,18 +145,24 @@ def explained_writes(path: str | Path) -> Iterator[None]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a temporary sibling of `path` to write to, and rename it into place on success."""
     draft = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     try:
         with explained_writes(path):
-            with draft.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            yield draft
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    with new_file(path) as draft, draft.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:

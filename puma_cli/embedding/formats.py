@@ -5,12 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
@@ -79,13 +77,6 @@ class RowReader:
         begin = int(self._ends[group - 1]) if group else 0
         table = self._file.read_row_group(group, columns=list(COLUMNS))
         return to_rows(table.slice(place - begin, 1).to_pylist())[0]
-
-
-def open_npy(path: Path) -> Tensor:
-    """Return the array of a `.npy` file, mapped."""
-    # Copy on write: torch asks for memory it may write to, and nothing here does.
-    found: Any = np.load(path, mmap_mode="c", allow_pickle=False)
-    return torch.from_numpy(found)
 
 
 def _npy(numbers: Tensor) -> Parts:

@@ -80,7 +80,7 @@ class Mapped:
 
 def _open(path: Path) -> Tensor:
     try:
-        table = _open_safetensors(path) if path.suffix == ".safetensors" else _open_npy(path)
+        table = _open_safetensors(path) if path.suffix == ".safetensors" else open_npy(path)
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise DataError(
             f"`{path}` holds no vectors that can be mapped.", cause=str(error)
@@ -92,7 +92,8 @@ def _open(path: Path) -> Tensor:
     return table
 
 
-def _open_npy(path: Path) -> Tensor:
+def open_npy(path: Path) -> Tensor:
+    """Return the array of a `.npy` file, mapped."""
     # Copy on write: torch asks for memory it may write to, and nothing here does.
     found: NDArray[np.generic] = np.load(path, mmap_mode="c", allow_pickle=False)
     return torch.from_numpy(found)

@@ -24,12 +24,12 @@ from puma_cli.embedding.formats import (
     VECTOR,
     VECTORS,
     RowReader,
-    open_npy,
 )
 from puma_cli.embedding.index_file import IndexDescription
 from puma_cli.embedding.number_format import FLOAT16, INT8, decoded
 from puma_cli.embedding.rows import Row
 from puma_cli.embedding.shards import FOLDER, REMEDY, ShardRecord
+from puma_cli.encoding.mapped import open_npy
 from puma_cli.errors import DataError
 
 # Shards that are mapped at a time: a process may have only so many maps.

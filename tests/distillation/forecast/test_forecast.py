@@ -281,6 +281,7 @@ def test_two_processes_measure_together(settings: DistillSettings, scratch: Path
     said = json.loads(done.stdout)
     assert said["processes"] == 2 and said["one_copy"]
     assert len(said["measured"]["losses"]) == 4
+    assert said["measured"]["memory"] > 0
     alone = forecast_training(replace(settings, lora=LoraSettings(rank=4)), steps=0)
     # Norms of odd widths aside, half of what trains, and of the teacher's further layers.
     assert said["memory"]["gradients"] == alone.memory.gradients / 2
